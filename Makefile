@@ -1,0 +1,91 @@
+# `make help` lists what there is. Everything needs Go and nothing else; tests use
+# a redis-server where one is installed.
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := all
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+BIN     := $(CURDIR)/bin
+
+# Pinned, so that a new release of the linter is a change of its own.
+LINT_VERSION := v2.15.0
+LINT         := $(BIN)/golangci-lint-$(LINT_VERSION)
+
+# Equal sources make equal bytes: no C, no paths of this machine, no build id.
+# The Dockerfile has the same.
+BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags timetzdata \
+	-ldflags "-s -w -buildid= -X main.version=$(VERSION)"
+
+# What a test may take before it counts as stuck; the whole takes less.
+TEST_TIMEOUT ?= 5m
+FUZZTIME     ?= 30s
+BENCH        ?= .
+DEVICES      ?= 100000
+
+.PHONY: all
+all: lint test ## lint and test, to run before each push
+
+.PHONY: help
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## send to 100,000 simulated devices, all in one process (DEVICES=n)
+	go run ./cmd/pushfleet demo --devices $(DEVICES)
+
+.PHONY: dev
+dev: ## run the whole fleet in one process on fixed ports
+	go run ./cmd/pushfleet dev
+
+.PHONY: build
+build: ## build bin/pushfleet: static, reproducible
+	$(BUILD) -o $(BIN)/pushfleet ./cmd/pushfleet
+
+.PHONY: test
+test: ## all tests, with the race detector
+	go test -race -timeout $(TEST_TIMEOUT) ./...
+
+.PHONY: cover
+cover: ## test coverage, in total and as coverage.out
+	go test -timeout $(TEST_TIMEOUT) -coverpkg=./... -coverprofile=coverage.out ./...
+	@go tool cover -func=coverage.out | tail -1
+
+.PHONY: fuzz
+fuzz: ## each fuzz test for FUZZTIME
+	@set -e; for pkg in $$(go list ./...); do \
+		for name in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "$$pkg $$name"; \
+			go test -run '^$$' -fuzz "^$$name$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$pkg; \
+		done; \
+	done
+
+.PHONY: bench
+bench: ## Go benchmarks, ten runs each, for benchstat (BENCH=pattern)
+	go test -run '^$$' -bench '$(BENCH)' -benchmem -count 10 ./...
+
+.PHONY: lint
+lint: $(LINT) ## format and lint checks
+	$(LINT) fmt --diff
+	$(LINT) run
+	cd deploy/check && $(LINT) run
+
+.PHONY: fmt
+fmt: $(LINT) ## format the code
+	$(LINT) fmt
+
+$(LINT):
+	GOBIN=$(BIN) go install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+	mv $(BIN)/golangci-lint $@
+
+.PHONY: docs
+docs: ## write the generated part of docs/configuration.md
+	go test ./config -run Reference -update
+
+.PHONY: check-deploy
+check-deploy: ## hold docker-compose.yml and the Dockerfile to Docker's own rules
+	go test ./deploy
+	cd deploy/check && go test ./...
+
+.PHONY: clean
+clean: ## remove what was built
+	rm -rf $(BIN) coverage.out

@@ -1,0 +1,132 @@
+package config
+
+import (
+	"time"
+
+	"github.com/pushfleet/pushfleet/device"
+)
+
+// Config is the whole configuration, defaults filled in. It is not changed
+// after [Load] or [Parse] has returned it, and is then safe for concurrent use.
+type Config struct {
+	NATS      NATS
+	Redis     Redis
+	API       API
+	Worker    Worker
+	Log       Log
+	Telemetry Telemetry
+	Apps      map[string]App // by the name that subjects carry; empty if there are none
+
+	files []fileRef // what [Config.CheckFiles] looks at
+}
+
+// NATS says how to reach JetStream.
+type NATS struct {
+	URL string // one or more servers, comma separated; without user or password
+
+	// At most one way to authenticate: credentials file, seed file, or user.
+	CredentialsFile string
+	NKeySeedFile    string
+	User            string
+	Password        Secret
+
+	TLS            TLS // a tls:// or wss:// URL asks for TLS by itself
+	Replicas       int // of streams and buckets, 1 to 5
+	ConnectTimeout time.Duration
+}
+
+// Redis says how to reach the token set.
+type Redis struct {
+	// Addresses are host:port. One: a single server. Several: the seeds of a
+	// cluster, or, with MasterName, the sentinels.
+	Addresses  []string
+	Username   string
+	Password   Secret
+	DB         int // 0 with a cluster
+	TLS        TLS
+	MasterName string
+}
+
+// TLS is the client's side of a TLS connection.
+type TLS struct {
+	Enabled  bool   // also set by the mere presence of the section
+	CAFile   string // PEM; empty: the system's roots
+	CertFile string // PEM, with KeyFile; empty: no client certificate
+	KeyFile  string
+}
+
+// API is the HTTP API.
+type API struct {
+	Listen string // host:port
+}
+
+// Worker is what takes jobs and sends.
+type Worker struct {
+	Name   string // unique in the fleet; empty: the host's name
+	Listen string // host:port of /livez, /readyz and /metrics
+
+	MaxInFlight    int           // notifications taken and not yet settled
+	DrainTimeout   time.Duration // patience with what is in flight at SIGTERM
+	Connections    int           // to APNs, per route, kept open
+	MaxConnections int           // to APNs, per route, at the most
+	RequestTimeout time.Duration // patience with APNs's answer to one notification
+	Recorder       bool          // apply outcomes to the token set in this process
+}
+
+// Log is what is logged, and how.
+type Log struct {
+	Level  string // debug, info, warn or error
+	Format string // console (for people) or json
+}
+
+// Telemetry is the section for traces. It has no keys yet.
+type Telemetry struct{}
+
+// App is one app that is pushed to.
+type App struct {
+	BundleID string
+
+	// Environment is that of inline device tokens, and the default at
+	// registration.
+	Environment device.Environment
+
+	// Credentials has at least one, whichever of the keys key, certificate and
+	// credentials they came from.
+	Credentials []Credential
+
+	Canaries []device.Token // our own devices, sent to while the fuse is open
+	Endpoint *Endpoint      // nil: Apple
+
+	key         *Key
+	certificate *Certificate
+}
+
+// Credential is one way to authenticate to APNs: a Key or a Certificate, the
+// other one is nil.
+type Credential struct {
+	Environment device.Environment // unset: both
+	Topics      []string           // empty: every topic of the app
+
+	Key         *Key
+	Certificate *Certificate
+}
+
+// Key is a signing key for provider tokens (a .p8 file).
+type Key struct {
+	Path   string // either Path
+	Base64 Secret // or the same file's bytes in base64, on one line
+	KeyID  string
+	TeamID string
+}
+
+// Certificate is a client certificate with its private key.
+type Certificate struct {
+	Path     string // .p12 or .pem
+	Password Secret // empty: none
+}
+
+// Endpoint stands in for Apple: the simulator.
+type Endpoint struct {
+	URL    string // https://host:port
+	CAFile string // PEM; empty: the system's roots
+}

@@ -1,0 +1,213 @@
+package config
+
+import (
+	"time"
+
+	"github.com/pushfleet/pushfleet/device"
+)
+
+func (c *Config) fields() []field {
+	return []field{
+		{key: "nats", value: nested(&c.NATS), doc: "JetStream, which holds the jobs."},
+		{key: "redis", value: nested(&c.Redis), doc: "Redis, which holds the token set."},
+		{key: "api", value: nested(&c.API), doc: "The HTTP API."},
+		{key: "worker", value: nested(&c.Worker), doc: "The worker, which sends."},
+		{key: "log", value: nested(&c.Log), doc: "What is logged, to standard error."},
+		{key: "telemetry", value: nested(&c.Telemetry), doc: "Traces. No keys yet."},
+		{key: "apps", value: mapOf(&c.Apps), doc: "The apps that are pushed to. An app's name (letters, digits, `-` and `_`) is the one in subjects and URLs."},
+	}
+}
+
+func (c *Config) check(s *scope) {
+	for _, name := range s.children("apps") {
+		if !appName.MatchString(name) {
+			s.reportChild("apps", name, "an app's name must be up to 64 letters, digits, '-' and '_'")
+		}
+	}
+}
+
+func (c *NATS) fields() []field {
+	return []field{
+		{key: "url", value: text(&c.URL, checkNATSURL), def: "nats://127.0.0.1:4222", doc: "One or more servers of one cluster, separated by commas."},
+		{key: "credentials_file", value: file(&c.CredentialsFile), doc: "A `.creds` file. At most one of `credentials_file`, `nkey_seed_file` and `user`."},
+		{key: "nkey_seed_file", value: file(&c.NKeySeedFile), doc: "A file with an nkey seed."},
+		{key: "user", value: text(&c.User, checkNotEmpty), doc: "User name."},
+		{key: "password", value: secret(&c.Password, checkNotEmpty), doc: "The user's password."},
+		{key: "tls", value: nested(&c.TLS), doc: "TLS to the servers; a `tls://` URL turns it on too."},
+		{key: "replicas", value: integer(&c.Replicas, 1, 5), def: "1", doc: "Copies that a JetStream cluster keeps of each stream and bucket. Use 3 in production."},
+		{key: "connect_timeout", value: duration(&c.ConnectTimeout, 100*time.Millisecond, 5*time.Minute), def: "5s", doc: "Patience with the first connection at start."},
+	}
+}
+
+func (c *NATS) check(s *scope) {
+	s.atMostOne("credentials_file", "nkey_seed_file", "user")
+	s.together("user", "password")
+}
+
+func (c *Redis) fields() []field {
+	return []field{
+		{key: "addresses", value: texts(&c.Addresses, checkAddress), def: "127.0.0.1:6379", doc: "One address: a single server. Several: members of a cluster or, with `master_name`, the sentinels."},
+		{key: "username", value: text(&c.Username, checkNotEmpty), doc: "ACL user."},
+		{key: "password", value: secret(&c.Password, checkNotEmpty), doc: "Password of that user, or of the default one."},
+		{key: "db", value: integer(&c.DB, 0, 1023), def: "0", doc: "Database number; a cluster has only 0."},
+		{key: "tls", value: nested(&c.TLS), doc: "TLS to the servers."},
+		{key: "master_name", value: text(&c.MasterName, checkNotEmpty), doc: "The master's name at the sentinels."},
+	}
+}
+
+func (c *Redis) check(s *scope) {
+	if s.given("addresses") && len(c.Addresses) == 0 && !s.bad("addresses") {
+		s.report("addresses", "must name at least one")
+	}
+	if c.DB != 0 && len(c.Addresses) > 1 && c.MasterName == "" {
+		s.report("db", "must be 0 with several addresses: a cluster has one database (sentinels need redis.master_name)")
+	}
+	if s.given("username") && !s.given("password") {
+		s.report("username", "needs redis.password too")
+	}
+}
+
+func (c *TLS) fields() []field {
+	return []field{
+		{key: "enabled", value: boolean(&c.Enabled), doc: "Use TLS. Default: true where the section `tls` is given, else false."},
+		{key: "ca_file", value: file(&c.CAFile), doc: "Certificate authorities to trust, PEM. Default: the system's."},
+		{key: "cert_file", value: file(&c.CertFile), doc: "Client certificate, PEM; with `key_file`."},
+		{key: "key_file", value: file(&c.KeyFile), doc: "Private key of the client certificate, PEM."},
+	}
+}
+
+func (c *TLS) check(s *scope) {
+	s.together("cert_file", "key_file")
+	if s.present() && !s.given("enabled") {
+		c.Enabled = true
+	}
+}
+
+func (c *API) fields() []field {
+	return []field{
+		{key: "listen", value: text(&c.Listen, checkListen), def: ":8080", doc: "Address of the HTTP API."},
+	}
+}
+
+func (*API) check(*scope) {}
+
+func (c *Worker) fields() []field {
+	return []field{
+		{key: "name", value: text(&c.Name, checkWorkerName), doc: "Name of this worker, unique in the fleet. Default: the host's name."},
+		{key: "listen", value: text(&c.Listen, checkListen), def: ":9090", doc: "Address of `/livez`, `/readyz` and `/metrics`."},
+		{key: "max_in_flight", value: integer(&c.MaxInFlight, 1, 1_000_000), def: "20000", doc: "Notifications that are taken and not yet settled, at the most."},
+		{key: "drain_timeout", value: duration(&c.DrainTimeout, 0, 10*time.Minute), def: "25s", doc: "How long SIGTERM waits for what is in flight. Keep it below the grace period of whoever stops the process (30s in Kubernetes)."},
+		{key: "connections", value: integer(&c.Connections, 1, 64), def: "2", doc: "Connections to APNs that each route (app, environment, credential) keeps open."},
+		{key: "max_connections", value: integer(&c.MaxConnections, 1, 64), def: "8", doc: "Connections that a busy route may have."},
+		{key: "request_timeout", value: duration(&c.RequestTimeout, time.Second, 10*time.Minute), def: "30s", doc: "Patience with the answer to one notification; then its fate is unknown."},
+		{key: "recorder", value: boolean(&c.Recorder), def: "true", doc: "Write outcomes to the token set in this process. Some process of the fleet must."},
+	}
+}
+
+func (c *Worker) check(s *scope) {
+	if c.MaxConnections < c.Connections && !s.bad("connections") && !s.bad("max_connections") {
+		key := "max_connections"
+		if !s.given(key) {
+			key = "connections"
+		}
+		s.report(key, "worker.max_connections must be at least worker.connections, got %d and %d", c.MaxConnections, c.Connections)
+	}
+}
+
+func (c *Log) fields() []field {
+	return []field{
+		{key: "level", value: oneOf(&c.Level, "debug", "info", "warn", "error"), def: "info", doc: "The least that is logged."},
+		{key: "format", value: oneOf(&c.Format, "console", "json"), def: "console", doc: "Lines for people, or one JSON object a line."},
+	}
+}
+
+func (*Log) check(*scope) {}
+
+func (*Telemetry) fields() []field { return nil }
+
+func (*Telemetry) check(*scope) {}
+
+func (c *App) fields() []field {
+	return []field{
+		{key: "bundle_id", value: text(&c.BundleID, checkBundleID), required: true, doc: "The app's bundle id; topics are made from it."},
+		{key: "environment", value: environment(&c.Environment), def: "production", doc: "APNs environment of device tokens that come in a job, and of registrations that do not say."},
+		{key: "key", value: optional(&c.key), doc: "A signing key. Exactly one of `key`, `certificate` and `credentials`."},
+		{key: "certificate", value: optional(&c.certificate), doc: "A client certificate."},
+		{key: "credentials", value: listOf(&c.Credentials), doc: "Several keys or certificates, by environment or topics."},
+		{key: "canaries", value: tokens(&c.Canaries), doc: "Device tokens of your own, in hexadecimal. They get a silent push while the fuse is open, to learn when it may close."},
+		{key: "endpoint", value: optional(&c.Endpoint), doc: "What to send to in place of Apple, such as the simulator."},
+	}
+}
+
+func (c *App) check(s *scope) {
+	s.exactlyOne("key", "certificate", "credentials")
+	if c.key != nil || c.certificate != nil {
+		c.Credentials = append([]Credential{{Key: c.key, Certificate: c.certificate}}, c.Credentials...)
+		return
+	}
+	if s.given("credentials") && len(c.Credentials) == 0 && !s.bad("credentials") {
+		s.report("credentials", "must name at least one")
+	}
+	if s.bad("credentials") {
+		return
+	}
+	// Which of two answers for a topic must not be a matter of chance.
+	type claim struct {
+		environment device.Environment
+		topic       string
+	}
+	owner := make(map[claim]int)
+	for i, one := range c.Credentials {
+		topics := one.Topics
+		if len(topics) == 0 {
+			topics = []string{""}
+		}
+		for _, topic := range topics {
+			if first, taken := owner[claim{one.Environment, topic}]; taken {
+				s.reportItem("credentials", i, "serves the same as credentials[%d]: give them different environments or topics", first)
+				break
+			}
+			owner[claim{one.Environment, topic}] = i
+		}
+	}
+}
+
+func (c *Credential) fields() []field {
+	return []field{
+		{key: "environment", value: environment(&c.Environment), doc: "The environment that it is good for. Default: both."},
+		{key: "topics", value: texts(&c.Topics, checkBundleID), doc: "The topics that it is good for, where a key is bound to some. Default: all of the app."},
+		{key: "key", value: optional(&c.Key), doc: "A signing key. Exactly one of `key` and `certificate`."},
+		{key: "certificate", value: optional(&c.Certificate), doc: "A client certificate."},
+	}
+}
+
+func (c *Credential) check(s *scope) { s.exactlyOne("key", "certificate") }
+
+func (c *Key) fields() []field {
+	return []field{
+		{key: "path", value: file(&c.Path), doc: "The `.p8` file. Exactly one of `path` and `base64`."},
+		{key: "base64", value: secret(&c.Base64, checkBase64), doc: "The `.p8` file's bytes in base64."},
+		{key: "key_id", value: text(&c.KeyID, checkAppleID), required: true, doc: "The key's id, 10 characters."},
+		{key: "team_id", value: text(&c.TeamID, checkAppleID), required: true, doc: "The team's id, 10 characters."},
+	}
+}
+
+func (c *Key) check(s *scope) { s.exactlyOne("path", "base64") }
+
+func (c *Certificate) fields() []field {
+	return []field{
+		{key: "path", value: certificateFile(&c.Path), required: true, doc: "Certificate and private key, `.p12` or `.pem`."},
+		{key: "password", value: secret(&c.Password, nil), doc: "The file's password."},
+	}
+}
+
+func (*Certificate) check(*scope) {}
+
+func (c *Endpoint) fields() []field {
+	return []field{
+		{key: "url", value: text(&c.URL, checkEndpointURL), required: true, doc: "`https://host:port`; HTTP/2 over TLS."},
+		{key: "ca_file", value: file(&c.CAFile), doc: "Certificate authorities to trust there, PEM. Default: the system's."},
+	}
+}
+
+func (*Endpoint) check(*scope) {}

@@ -1,0 +1,253 @@
+package feedback
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/pushfleet/pushfleet/apns"
+	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/job"
+	"github.com/pushfleet/pushfleet/store"
+	"github.com/pushfleet/pushfleet/stream"
+)
+
+const (
+	// patience is how long one pull waits; stopping takes as long.
+	patience = time.Second
+	// recordBatch bounds the outcomes messages that are applied together.
+	recordBatch = 64
+	// recordPause is the wait before outcomes are applied again after Redis failed.
+	recordPause = time.Second
+)
+
+// TokenSet applies what APNs said about device tokens; see [store.Store].
+type TokenSet interface {
+	Apply(ctx context.Context, app string, verdicts []store.Verdict) ([]store.Applied, error)
+}
+
+// Ledger adds outcomes to the progress of jobs; see [store.Store].
+type Ledger interface {
+	Settle(ctx context.Context, settlements []store.Settlement) ([]store.Settled, error)
+}
+
+// RecorderConfig describes a [Recorder].
+type RecorderConfig struct {
+	Streams  *stream.Streams
+	TokenSet TokenSet
+	Ledger   Ledger
+	Logger   *zap.Logger           // nil: none
+	Metrics  prometheus.Registerer // nil: none
+}
+
+// Recorder applies outcomes to Redis.
+type Recorder struct {
+	cfg     RecorderConfig
+	log     *zap.Logger
+	changed *prometheus.CounterVec
+	repeats *prometheus.CounterVec
+}
+
+// NewRecorder returns a recorder; it does nothing until it runs.
+func NewRecorder(cfg RecorderConfig) *Recorder {
+	if cfg.Logger == nil {
+		cfg.Logger = zap.NewNop()
+	}
+	r := &Recorder{
+		cfg: cfg, log: cfg.Logger.Named("recorder"),
+		changed: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pushfleet_device_tokens_changed_total",
+			Help: "What APNs's answers did to device tokens: removed, quarantined, kept and so on.",
+		}, []string{"app", "change", "reason"}),
+		repeats: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pushfleet_duplicate_outcomes_total",
+			Help: "Recipients with a second outcome: sent twice, or told twice.",
+		}, []string{"app", "lane"}),
+	}
+	if cfg.Metrics != nil {
+		cfg.Metrics.MustRegister(r.changed, r.repeats)
+	}
+	return r
+}
+
+// Run applies outcomes until ctx ends. The error is nil unless it could not
+// start.
+func (r *Recorder) Run(ctx context.Context) error {
+	consumer, err := r.cfg.Streams.RecorderConsumer(ctx)
+	if err != nil {
+		return err
+	}
+	idle := true
+	for ctx.Err() == nil {
+		var messages []*stream.Message
+		if idle {
+			var m *stream.Message
+			if m, err = consumer.Wait(patience); m != nil {
+				messages = append(messages, m)
+			}
+		} else {
+			messages, err = consumer.Take(recordBatch)
+		}
+		if err != nil && ctx.Err() == nil {
+			r.log.Warn("cannot fetch outcomes", zap.Error(err))
+			pause(ctx, recordPause)
+		}
+		if idle = len(messages) == 0; idle {
+			continue
+		}
+		r.record(ctx, messages)
+	}
+	return nil
+}
+
+// record applies messages until Redis has taken them, and acknowledges them.
+// When ctx ends first they go back to JetStream at once.
+func (r *Recorder) record(ctx context.Context, messages []*stream.Message) {
+	batch := r.parse(messages)
+	for {
+		err := r.apply(ctx, batch)
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil {
+			r.each(messages, "hand back", func(m *stream.Message) error { return m.Nak(0) })
+			return
+		}
+		r.log.Warn("cannot apply outcomes, trying again", zap.Int("messages", len(messages)), zap.Error(err))
+		pause(ctx, recordPause)
+		r.each(messages, "keep", (*stream.Message).InProgress)
+	}
+	r.each(messages, "acknowledge", (*stream.Message).Ack)
+}
+
+func (r *Recorder) each(messages []*stream.Message, what string, do func(*stream.Message) error) {
+	for _, m := range messages {
+		if err := do(m); err != nil {
+			r.log.Warn("cannot "+what+" outcomes", zap.Uint64("sequence", m.Sequence), zap.Error(err))
+		}
+	}
+}
+
+// parsed is one outcomes message.
+type parsed struct {
+	*job.Outcomes
+	sequence uint64
+}
+
+func (r *Recorder) parse(messages []*stream.Message) []parsed {
+	batch := make([]parsed, 0, len(messages))
+	for _, m := range messages {
+		o, err := job.ParseOutcomes(m.Data)
+		if err != nil {
+			// Not ours: nothing that a worker stored is unreadable.
+			r.log.Error("passes over outcomes that cannot be read", zap.Uint64("sequence", m.Sequence), zap.String("subject", m.Subject), zap.Error(err))
+			continue
+		}
+		batch = append(batch, parsed{o, m.Sequence})
+	}
+	return batch
+}
+
+// apply applies outcomes once more or for the first time: the effect is the same.
+func (r *Recorder) apply(ctx context.Context, batch []parsed) error {
+	verdicts := make(map[string][]store.Verdict)
+	var settlements []store.Settlement
+	for _, o := range batch {
+		for i := range o.Jobs {
+			verdicts[o.App] = appendVerdicts(verdicts[o.App], &o.Jobs[i])
+			if st, ok := settlement(&o, &o.Jobs[i]); ok {
+				settlements = append(settlements, st)
+			}
+		}
+	}
+	for app, list := range verdicts {
+		if len(list) == 0 {
+			continue
+		}
+		applied, err := r.cfg.TokenSet.Apply(ctx, app, list)
+		if err != nil {
+			return fmt.Errorf("apply to token set of %s: %w", app, err)
+		}
+		for i, a := range applied {
+			if list[i].Said != store.Accepted {
+				r.changed.WithLabelValues(app, a.String(), list[i].Reason.String()).Inc()
+			}
+		}
+	}
+	settled, err := r.cfg.Ledger.Settle(ctx, settlements)
+	if err != nil {
+		return err
+	}
+	for i, s := range settled {
+		if s.Duplicates > 0 {
+			r.repeats.WithLabelValues(settlements[i].Job.App, settlements[i].Job.Lane.String()).Add(float64(s.Duplicates))
+		}
+	}
+	return nil
+}
+
+// appendVerdicts adds what an outcome says about device tokens.
+func appendVerdicts(dst []store.Verdict, o *job.JobOutcome) []store.Verdict {
+	for _, i := range o.Fresh {
+		dst = append(dst, store.Verdict{Token: o.Accepted[i], Said: store.Accepted})
+	}
+	for i := range o.Others {
+		other := &o.Others[i]
+		if other.Result != job.Rejected {
+			continue
+		}
+		v := store.Verdict{
+			Token: other.DeviceToken, Generation: other.Generation,
+			Timestamp: other.Timestamp, SentAt: other.SentAt, Reason: device.ReasonOf(other.Reason),
+			TopicMatchesKind: !other.WrongKind,
+		}
+		switch apns.Reason(other.Reason).Verdict() {
+		case apns.Dead:
+			v.Said = store.Dead
+		case apns.Suspicious:
+			v.Said = store.Quarantine
+		case apns.Keep:
+			continue
+		}
+		dst = append(dst, v)
+	}
+	return dst
+}
+
+// settlement returns what an outcome says about a job; a message that was
+// refused as a duplicate says nothing about the job whose id it has.
+func settlement(o *parsed, jo *job.JobOutcome) (store.Settlement, bool) {
+	st := store.Settlement{
+		Job: store.JobKey{App: o.App, Lane: o.Lane, Root: jo.ID}, Sequence: o.sequence,
+		Whole: jo.Whole, Complete: jo.Complete, Total: jo.Total,
+	}
+	n := len(jo.Accepted) + len(jo.Others)
+	st.Hashes, st.Results = make([]uint64, 0, n), make([]job.Result, 0, n)
+	for _, t := range jo.Accepted {
+		st.Hashes = append(st.Hashes, job.RecipientHash(t))
+		st.Results = append(st.Results, job.Accepted)
+	}
+	for i := range jo.Others {
+		r := &jo.Others[i]
+		if r.Result == job.Duplicate {
+			return store.Settlement{}, false
+		}
+		st.Hashes = append(st.Hashes, recipientHash(r))
+		st.Results = append(st.Results, r.Result)
+	}
+	return st, true
+}
+
+func recipientHash(r *job.Recipient) uint64 {
+	switch {
+	case r.User != "":
+		return job.UserHash(r.User)
+	case r.Install != "":
+		return job.InstallHash(r.Install)
+	default:
+		return job.RecipientHash(r.DeviceToken)
+	}
+}

@@ -1,0 +1,303 @@
+package job
+
+import (
+	"math/bits"
+	"strings"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// rules checks what concerns more than one field. Where a field is already known
+// to be wrong, it says nothing more about it. inputBytes is how long the JSON was
+// that the job was read from, or 0.
+func (j *Job) rules(c *problems, inputBytes int) {
+	if !j.SendAfter.IsZero() && !j.ExpiresAt.IsZero() && !j.SendAfter.Before(j.ExpiresAt) {
+		c.addAt("send_after", "must be before expires_at")
+	}
+	f := j.facts(c)
+	push := j.PushType
+	if push == "" && !c.bad("push_type") {
+		push = j.derive(c, &f)
+	}
+	t := push.traits()
+	if t != nil {
+		if j.Priority != 0 && !c.bad("priority") && !push.Allows(j.Priority) {
+			c.addAt("priority", "must not be %d for %s: APNs refuses it", j.Priority, push)
+		}
+		j.notificationRules(c, t)
+		j.payloadRules(c, t, &f)
+	}
+	if inputBytes == 0 || !j.surelyFits(inputBytes) {
+		j.sizeRule(c, push)
+	}
+}
+
+// derive returns the push type that the content stands for, or says that there
+// is none.
+func (j *Job) derive(c *problems, f *facts) PushType {
+	push := f.pushType()
+	if push != "" || c.bad("notification", "payload") || (j.Notification == nil && len(j.Payload) == 0) {
+		return push
+	}
+	if f.contentChanged {
+		c.addAt("push_type", "is required: content_changed alone may be for widgets or controls")
+	} else {
+		c.addAt("push_type", "is required: it cannot be told from the content")
+	}
+	return ""
+}
+
+func (j *Job) notificationRules(c *problems, t *traits) {
+	n := j.Notification
+	if n == nil {
+		return
+	}
+	c.enter("notification")
+	defer c.leave()
+	if t.payloadOnly != "" {
+		c.add("is not for %s: use payload, with the member %s", t.push, t.payloadOnly)
+		return
+	}
+	wrongBefore := c.bad("notification")
+	present := notificationObject.present(n)
+	rule := &contentRules[t.index()]
+	missing := func(want uint64, why string) {
+		for m := want &^ present; m != 0; m &= m - 1 {
+			if name := fieldName(m); !c.bad("notification." + name) {
+				c.addAt(name, "is required for %s", why)
+			}
+		}
+	}
+	missing(rule.needs, string(t.push))
+	for m := present & rule.forbids; m != 0; m &= m - 1 {
+		c.addAt(fieldName(m), "is not for %s", t.push)
+	}
+	if t.push != PushLiveActivity {
+		if r := n.RelevanceScore; r != nil && (*r < 0 || *r > 1) {
+			c.addAt("relevance_score", "must be from 0 to 1")
+		}
+		return
+	}
+	if n.Event == EventStart {
+		missing(liveRules.startNeeds, startWord)
+		if present&liveRules.shown == 0 && !wrongBefore {
+			c.add("must have an alert, such as title and body, for %s", startWord)
+		}
+	} else if n.Event != "" {
+		for m := present & liveRules.startOnly; m != 0; m &= m - 1 {
+			c.addAt(fieldName(m), "is only for %s", startWord)
+		}
+	}
+	if present&liveRules.titles == liveRules.titles {
+		c.addAt("title_loc_key", "must not stand beside title for %s", t.push)
+	}
+	if present&liveRules.bodies == liveRules.bodies {
+		c.addAt("loc_key", "must not stand beside body for %s", t.push)
+	}
+}
+
+// contentRules is what each row of pushTypes needs and forbids, and liveRules
+// the groups of a Live Activity's fields, as bits of notificationObject.
+var (
+	contentRules = compileContentRules()
+	liveRules    = struct{ shown, startNeeds, startOnly, titles, bodies uint64 }{
+		shown:      notificationObject.mask(strings.Fields(shownFields)...),
+		startNeeds: notificationObject.mask(strings.Fields(startNeeds)...),
+		startOnly:  notificationObject.mask(strings.Fields(startFields)...),
+		// In a Live Activity's alert, title and body are either text or a key.
+		titles: notificationObject.mask("title", "title_loc_key"),
+		bodies: notificationObject.mask("body", "loc_key"),
+	}
+)
+
+type contentRule struct{ needs, forbids uint64 }
+
+func compileContentRules() []contentRule {
+	out := make([]contentRule, len(pushTypes))
+	for i := range pushTypes {
+		out[i].needs = notificationObject.mask(strings.Fields(pushTypes[i].needs)...)
+		out[i].forbids = notificationObject.mask(pushTypes[i].forbidden()...)
+	}
+	return out
+}
+
+// fieldName returns the name of the lowest bit's field.
+func fieldName(m uint64) string { return notificationObject.names[bits.TrailingZeros64(m)] }
+
+const (
+	startWord   = "event start"
+	startNeeds  = "attributes_type attributes"
+	startFields = startNeeds + " input_push_channel input_push_token"
+)
+
+// payloadRules checks the exact payload for what Apple documents; what it says
+// beyond that is the caller's.
+func (j *Job) payloadRules(c *problems, t *traits, f *facts) {
+	if len(j.Payload) == 0 || c.bad("payload") {
+		return
+	}
+	c.enter("payload")
+	defer c.leave()
+	if t.payloadOnly != "" {
+		if !f.mdm {
+			c.add("must have the member %s for %s", t.payloadOnly, t.push)
+		}
+		return
+	}
+	c.enter("aps")
+	defer c.leave()
+	switch {
+	case t.push == PushBackground:
+		if !f.background {
+			c.addAt("content-available", "must be 1 for background")
+		}
+		for _, m := range []struct {
+			name  string
+			value []byte
+		}{{"alert", f.aps.alert}, {"badge", f.aps.badge}, {"sound", f.aps.sound}} {
+			if m.value != nil {
+				c.addAt(m.name, "is not for background")
+			}
+		}
+	case t.push == PushLiveActivity:
+		need := func(name string, value []byte, why string, kind jsontext.Kind) {
+			if value == nil {
+				c.addAt(name, "is required for %s", why)
+			} else if got := jsontext.Value(value).Kind(); kind != 0 && got != kind {
+				c.addAt(name, "must be %s, got %s", kindName(kind), kindName(got))
+			}
+		}
+		need("event", f.aps.event, "liveactivity", '"')
+		if f.aps.event != nil && jsontext.Value(f.aps.event).Kind() == '"' &&
+			f.event != EventStart && f.event != EventUpdate && f.event != EventEnd {
+			c.addAt("event", "must be one of start, update, end")
+		}
+		need("timestamp", f.aps.timestamp, "liveactivity", '0')
+		need("content-state", f.aps.contentState, "liveactivity", '{')
+		if f.event == EventStart {
+			need("attributes-type", f.aps.attributesType, startWord, '"')
+			need("attributes", f.aps.attributes, startWord, '{')
+			need("alert", f.aps.alert, startWord, 0)
+		}
+	}
+}
+
+// sizeRule checks what will be sent against APNs's limit.
+func (j *Job) sizeRule(c *problems, push PushType) {
+	if push == "" || c.bad("push_type", "notification", "data", "payload") {
+		return
+	}
+	name, size := "payload", len(j.Payload)
+	if j.Notification != nil {
+		name = "notification"
+		size = len(j.appendPayload(make([]byte, 0, 512+len(j.Data))))
+	} else if !isCompact(j.Payload) {
+		compacted, _ := compactObject(j.Payload)
+		size = len(compacted)
+	}
+	if limit := push.MaxPayload(); size > limit {
+		c.addAt(name, "renders to %d bytes, the limit for %s is %d", size, push, limit)
+	}
+}
+
+// surelyFits spares most jobs a rendering that would only be measured. A payload
+// is never longer than the JSON that it came from, but for what is added around
+// the alert and for numbers that are spelled out (1e9), and JSON without its
+// recipients is longer still.
+func (j *Job) surelyFits(inputBytes int) bool {
+	const added = 256
+	for _, t := range j.To.Tokens {
+		inputBytes -= 2 * t.Len()
+	}
+	for _, list := range [...][]string{j.To.Users, j.To.Installs} {
+		for _, id := range list {
+			inputBytes -= len(id)
+		}
+	}
+	return inputBytes+added <= MaxPayloadBytes
+}
+
+// facts is what the push type and the kind of device token follow from.
+type facts struct {
+	visible, background, contentChanged, mdm bool
+
+	event Event
+	aps   struct { // raw members of the payload's aps
+		alert, badge, sound, event, timestamp, contentState, attributesType, attributes []byte
+	}
+}
+
+// facts looks at the notification or the payload. What is wrong with the shape
+// of a payload's aps goes to c, unless that is nil.
+func (j *Job) facts(c *problems) (f facts) {
+	if n := j.Notification; n != nil {
+		f.visible = n.Title != "" || n.TitleLocKey != "" || n.Subtitle != "" || n.SubtitleLocKey != "" ||
+			n.Body != "" || n.LocKey != "" || n.Badge != nil || n.Sound != Sound{}
+		f.background, f.contentChanged, f.event = n.ContentAvailable, n.ContentChanged, n.Event
+		return f
+	}
+	members(j.Payload, func(name, value []byte) {
+		switch string(unquoted(name)) {
+		case "aps":
+			if jsontext.Value(value).Kind() == '{' {
+				f.readAPS(value)
+			} else if c != nil {
+				c.enter("payload")
+				c.addAt("aps", "must be an object")
+				c.leave()
+			}
+		case "mdm":
+			f.mdm = true
+		}
+	})
+	return f
+}
+
+func (f *facts) readAPS(aps []byte) {
+	members(aps, func(name, value []byte) {
+		switch string(unquoted(name)) {
+		case "alert":
+			f.aps.alert, f.visible = value, true
+		case "badge":
+			f.aps.badge, f.visible = value, true
+		case "sound":
+			f.aps.sound, f.visible = value, true
+		case "content-available":
+			n, ok := wholeNumber(value)
+			f.background = ok && n == 1
+		case "content-changed":
+			f.contentChanged = string(value) == "true"
+		case "event":
+			f.aps.event = value
+			if jsontext.Value(value).Kind() == '"' {
+				f.event = Event(unquote(value))
+			}
+		case "timestamp":
+			f.aps.timestamp = value
+		case "content-state":
+			f.aps.contentState = value
+		case "attributes-type":
+			f.aps.attributesType = value
+		case "attributes":
+			f.aps.attributes = value
+		}
+	})
+}
+
+// pushType derives; "" where it is not clear.
+func (f *facts) pushType() PushType {
+	switch {
+	case f.event != "":
+		return PushLiveActivity
+	case f.visible:
+		return PushAlert
+	case f.contentChanged:
+		return ""
+	case f.background:
+		return PushBackground
+	case f.mdm:
+		return PushMDM
+	default:
+		return ""
+	}
+}

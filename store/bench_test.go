@@ -1,0 +1,162 @@
+package store_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/internal/testenv"
+	"github.com/pushfleet/pushfleet/store"
+)
+
+// benchDevices in the default number of buckets make listpacks of about 195.
+const benchDevices = 200_000
+
+// withUser gives each device a user and an install of its own.
+func withUser(t device.Token) device.Registration {
+	reg := registration(t)
+	reg.User = fmt.Sprint("user ", t.Hex()[:16])
+	reg.InstallID = fmt.Sprint("install ", t.Hex()[:16])
+	return reg
+}
+
+func benchTokens(from, n int) []device.Token {
+	tokens := make([]device.Token, n)
+	for i := range tokens {
+		tokens[i] = token((from + i*7919) % benchDevices)
+	}
+	return tokens
+}
+
+func perSecond(b *testing.B, n int, what string) {
+	b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), what+"/s")
+}
+
+func BenchmarkBytesPerDevice(b *testing.B) {
+	for _, bb := range []struct {
+		name string
+		reg  func(device.Token) device.Registration
+	}{{"bare", registration}, {"user and install", withUser}} {
+		b.Run(bb.name, func(b *testing.B) {
+			for b.Loop() {
+				db := testenv.Redis(b)
+				st := store.New(db.Client, store.Config{})
+				start := time.Now()
+				fill(b, st, benchDevices, bb.reg)
+				b.ReportMetric(benchDevices/time.Since(start).Seconds(), "registrations/s")
+				b.ReportMetric(float64(bytesOf(b, db.Client))/benchDevices, "bytes/device")
+			}
+		})
+	}
+}
+
+func BenchmarkRegisterMany(b *testing.B) {
+	for _, bb := range []struct {
+		name string
+		reg  func(device.Token) device.Registration
+	}{{"bare", registration}, {"user and install", withUser}} {
+		b.Run(bb.name, func(b *testing.B) {
+			st := store.New(testenv.Redis(b).Client, store.Config{})
+			fill(b, st, benchDevices, bb.reg)
+			regs := make([]device.Registration, 1000)
+			for i := 0; b.Loop(); i++ {
+				for j, t := range benchTokens(i*len(regs), len(regs)) {
+					regs[j] = bb.reg(t)
+				}
+				if _, err := st.RegisterMany(b.Context(), app, regs); err != nil {
+					b.Fatal(err)
+				}
+			}
+			perSecond(b, len(regs), "registrations")
+		})
+	}
+}
+
+func BenchmarkLookup(b *testing.B) {
+	st := store.New(testenv.Redis(b).Client, store.Config{})
+	fill(b, st, benchDevices, registration)
+	for _, n := range []int{1, 100, 1000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			tokens := benchTokens(0, n)
+			var dst []store.Entry
+			b.ReportAllocs()
+			for b.Loop() {
+				var err error
+				if dst, err = st.Lookup(b.Context(), app, tokens, dst[:0]); err != nil {
+					b.Fatal(err)
+				}
+			}
+			perSecond(b, n, "tokens")
+		})
+	}
+}
+
+func BenchmarkByUsers(b *testing.B) {
+	st := store.New(testenv.Redis(b).Client, store.Config{})
+	fill(b, st, benchDevices, withUser)
+	const n = 1000
+	users := make([]string, n)
+	for i, t := range benchTokens(0, n) {
+		users[i] = withUser(t).User
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		found, err := st.ByUsers(b.Context(), app, users)
+		if err != nil || len(found[0]) != 1 {
+			b.Fatalf("got %v, %v", found[0], err)
+		}
+	}
+	perSecond(b, n, "users")
+}
+
+func BenchmarkApply(b *testing.B) {
+	st := store.New(testenv.Redis(b).Client, store.Config{})
+	fill(b, st, benchDevices, registration)
+	const n = 1000
+	verdicts := make([]store.Verdict, n)
+	for i, t := range benchTokens(0, n) {
+		verdicts[i] = store.Verdict{Token: t, Said: store.Dead, Generation: 1, Timestamp: time.Now().Add(time.Hour).UnixMilli()}
+	}
+	for i := 0; b.Loop(); i++ {
+		for j, t := range benchTokens(i*n, n) {
+			verdicts[j].Token = t
+		}
+		if _, err := st.Apply(b.Context(), app, verdicts); err != nil {
+			b.Fatal(err)
+		}
+	}
+	perSecond(b, n, "verdicts")
+}
+
+func BenchmarkScan(b *testing.B) {
+	st := store.New(testenv.Redis(b).Client, store.Config{})
+	fill(b, st, benchDevices, registration)
+	const step = 8 // about 1500 devices
+	var dst []store.Entry
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		var err error
+		from := i * step % store.DefaultBuckets
+		if dst, err = st.ScanBuckets(b.Context(), app, from, from+step, dst[:0]); err != nil {
+			b.Fatal(err)
+		}
+	}
+	perSecond(b, step*benchDevices/store.DefaultBuckets, "devices")
+}
+
+// The demo registers on miniredis.
+func BenchmarkMiniredis(b *testing.B) {
+	st := store.New(testenv.Miniredis(b).Client, store.Config{})
+	const n = 10_000
+	regs := make([]device.Registration, n)
+	for i := range regs {
+		regs[i] = registration(token(i))
+	}
+	for b.Loop() {
+		if _, err := st.RegisterMany(b.Context(), app, regs); err != nil {
+			b.Fatal(err)
+		}
+	}
+	perSecond(b, n, "registrations")
+}

@@ -1,0 +1,63 @@
+package store
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/pushfleet/pushfleet/device"
+)
+
+// details is what is kept beside a record, where there is anything to keep: six
+// bytes of the time of the first registration (milliseconds since the epoch, big
+// endian; scripts keep it), then this as JSON.
+type details struct {
+	User       string            `json:"user,omitempty"`
+	InstallID  string            `json:"install_id,omitempty"`
+	Locale     string            `json:"locale,omitempty"`
+	Timezone   string            `json:"timezone,omitempty"`
+	AppVersion string            `json:"app_version,omitempty"`
+	Tags       []string          `json:"tags,omitempty"`
+	Attributes map[string]string `json:"attributes,omitempty"`
+}
+
+const createdBytes = 6
+
+// packDetails returns the JSON of r's details, or "" if it has none.
+func packDetails(r *device.Registration) (string, error) {
+	if r.User == "" && r.InstallID == "" && r.Locale == "" && r.Timezone == "" && r.AppVersion == "" &&
+		len(r.Tags) == 0 && len(r.Attributes) == 0 {
+		return "", nil
+	}
+	text, err := json.Marshal(details{
+		User:       r.User,
+		InstallID:  r.InstallID,
+		Locale:     r.Locale,
+		Timezone:   r.Timezone,
+		AppVersion: r.AppVersion,
+		Tags:       r.Tags,
+		Attributes: r.Attributes,
+	})
+	return string(text), err
+}
+
+// unpackDetails reads a value of the details hash into d.
+func unpackDetails(packed string, d *device.Device) error {
+	if len(packed) < createdBytes {
+		return fmt.Errorf("details of %d bytes are too short", len(packed))
+	}
+	var created int64
+	for i := range createdBytes {
+		created = created<<8 | int64(packed[i])
+	}
+	var det details
+	if err := json.Unmarshal([]byte(packed[createdBytes:]), &det); err != nil {
+		// The cause may quote what it could not read.
+		return fmt.Errorf("details of %d bytes are not what is written here", len(packed))
+	}
+	d.CreatedAt = time.UnixMilli(created)
+	d.User, d.InstallID = det.User, det.InstallID
+	d.Locale, d.Timezone, d.AppVersion = det.Locale, det.Timezone, det.AppVersion
+	d.Tags, d.Attributes = det.Tags, det.Attributes
+	return nil
+}

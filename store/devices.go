@@ -1,0 +1,196 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/pushfleet/pushfleet/device"
+)
+
+// Device returns what the token set has of a device token, also of one that is
+// removed or quarantined, and whether it has anything. PreviousToken is not
+// kept. CreatedAt is exact for devices with a user, an install or other details;
+// of one without it is the last registration.
+func (s *Store) Device(ctx context.Context, app string, t device.Token) (d device.Device, ok bool, err error) {
+	l, err := s.layout(ctx, app)
+	if err != nil {
+		return d, false, err
+	}
+	b := l.bucketOf(t)
+	var record, det *redis.StringCmd
+	_, err = s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+		record = p.HGet(ctx, l.key(b, 'd'), t.Raw())
+		det = p.HGet(ctx, l.key(b, 'x'), t.Raw())
+		return nil
+	})
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return d, false, fmt.Errorf("read a device of app %q: %w", app, err)
+	}
+	packed, err := record.Result()
+	if errors.Is(err, redis.Nil) {
+		return d, false, nil
+	}
+	if err != nil {
+		return d, false, fmt.Errorf("read a device of app %q: %w", app, err)
+	}
+	d.Token = t
+	if d.Record, err = device.ParseRecord(packed); err != nil {
+		return d, false, fmt.Errorf("read a device of app %q: %w", app, err)
+	}
+	d.Environment, d.Kind = d.Record.Environment, d.Record.Kind
+	if d.Record.RegisteredAt > 0 {
+		d.CreatedAt = d.Record.Registered()
+	}
+	more, err := det.Result()
+	if err == nil {
+		err = unpackDetails(more, &d)
+	}
+	if err != nil && !errors.Is(err, redis.Nil) {
+		return d, false, fmt.Errorf("read the details of a device of app %q: %w", app, err)
+	}
+	return d, true, nil
+}
+
+// Delete removes a device token for a reason of ours, leaving a tombstone, and
+// reports whether it was there and not removed already.
+func (s *Store) Delete(ctx context.Context, app string, t device.Token, reason device.Reason) (bool, error) {
+	applied, err := s.Apply(ctx, app, []Verdict{{Token: t, Said: deleted, Reason: reason}})
+	if err != nil {
+		return false, err
+	}
+	if applied[0] == Unreadable {
+		return false, fmt.Errorf("delete a device token of app %q: %w", app, errRecordVersion)
+	}
+	return applied[0] == RemovedIt, nil
+}
+
+// Buckets is how many buckets the token set of app has. They are numbered from 0
+// for [Store.ScanBuckets] and [Store.Sweep].
+func (s *Store) Buckets(ctx context.Context, app string) (int, error) {
+	l, err := s.layout(ctx, app)
+	if err != nil {
+		return 0, err
+	}
+	return int(l.buckets), nil
+}
+
+// numbered are the buckets with a number: of short and of long device tokens.
+func (l *layout) numbered(n int) ([2]bucket, error) {
+	if n < 0 || n >= int(l.buckets) {
+		return [2]bucket{}, fmt.Errorf("app %q has buckets 0 to %d, not %d", l.app, l.buckets-1, n)
+	}
+	return [2]bucket{bucket(n), bucket(n) | longBucket}, nil
+}
+
+// ScanBuckets appends an Entry for every device token in the buckets from one
+// number up to, but without, another to dst: removed and quarantined ones too, in
+// no order, each once. What is registered while it runs may be among them.
+func (s *Store) ScanBuckets(ctx context.Context, app string, from, to int, dst []Entry) ([]Entry, error) {
+	l, err := s.layout(ctx, app)
+	if err != nil {
+		return dst, err
+	}
+	if from < 0 || to > int(l.buckets) || from > to {
+		return dst, fmt.Errorf("app %q has buckets 0 to %d, not %d to %d", app, l.buckets-1, from, to-1)
+	}
+	var list []bucket
+	for n := from; n < to; n++ {
+		list = append(list, bucket(n), bucket(n)|longBucket)
+	}
+	out, err := s.scan(ctx, l, list, dst)
+	if err != nil {
+		return dst, fmt.Errorf("scan buckets %d to %d of app %q: %w", from, to-1, app, err)
+	}
+	return out, nil
+}
+
+// scanPage is about how many fields of a bucket come in one page, if the bucket
+// has grown to a hash table. One that is a listpack comes whole, as a snapshot.
+const scanPage = 1000
+
+// scan appends all records of the buckets to dst, or returns dst as it was.
+func (s *Store) scan(ctx context.Context, l *layout, list []bucket, dst []Entry) ([]Entry, error) {
+	out := dst
+	for part := range slices.Chunk(list, 64) { // a few thousand devices in a pipeline
+		cmds := make([]*redis.ScanCmd, len(part))
+		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for i, b := range part {
+				cmds[i] = p.HScan(ctx, l.key(b, 'd'), 0, "", scanPage)
+			}
+			return nil
+		})
+		if err != nil {
+			return dst, err
+		}
+		for i, cmd := range cmds {
+			fields, cursor := cmd.Val()
+			if cursor != 0 {
+				if fields, err = s.scanOn(ctx, l.key(part[i], 'd'), fields, cursor); err != nil {
+					return dst, err
+				}
+			}
+			for n := 0; n+1 < len(fields); n += 2 {
+				e := Entry{Token: device.TokenFromRaw(fields[n])}
+				e.Record, e.Err = device.ParseRecord(fields[n+1])
+				e.Known = e.Err == nil
+				out = append(out, e)
+			}
+		}
+	}
+	return out, nil
+}
+
+// scanOn reads the pages of a hash table after the first, and drops what comes
+// twice, as it does when the table grows meanwhile.
+func (s *Store) scanOn(ctx context.Context, key string, first []string, cursor uint64) ([]string, error) {
+	all := first
+	for cursor != 0 {
+		page, next, err := s.client.HScan(ctx, key, cursor, "", scanPage).Result()
+		if err != nil {
+			return nil, err
+		}
+		all, cursor = append(all, page...), next
+	}
+	seen := make(map[string]bool, len(all)/2)
+	once := all[:0]
+	for n := 0; n+1 < len(all); n += 2 {
+		if !seen[all[n]] {
+			seen[all[n]] = true
+			once = append(once, all[n], all[n+1])
+		}
+	}
+	return once, nil
+}
+
+// Count is how many device tokens of app are in the token set. It counts fields
+// without reading them, so removed ones that are still remembered, and
+// quarantined ones, are among them.
+func (s *Store) Count(ctx context.Context, app string) (int64, error) {
+	l, err := s.layout(ctx, app)
+	if err != nil {
+		return 0, err
+	}
+	var total int64
+	for from := uint32(0); from < l.buckets; from += pipelineTokens {
+		cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+			for n := from; n < min(from+pipelineTokens, l.buckets); n++ {
+				p.HLen(ctx, l.key(bucket(n), 'd'))
+				p.HLen(ctx, l.key(bucket(n)|longBucket, 'd'))
+			}
+			return nil
+		})
+		if err != nil {
+			return 0, fmt.Errorf("count device tokens of app %q: %w", app, err)
+		}
+		for _, cmd := range cmds {
+			if n, ok := cmd.(*redis.IntCmd); ok {
+				total += n.Val()
+			}
+		}
+	}
+	return total, nil
+}

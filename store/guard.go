@@ -1,0 +1,52 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/pushfleet/pushfleet/job"
+)
+
+// guardTTL is how long a job's id is guarded against a second job of that id;
+// JetStream's own window covers two minutes.
+const guardTTL = 24 * time.Hour
+
+// Claim asks for a job's id on behalf of the message at a place in JOBS.
+type Claim struct {
+	App      string
+	Lane     job.Lane
+	ID       string
+	Sequence uint64
+}
+
+// Guard claims ids and reports, in order, which of them belong to another
+// message already. The same message may claim its id any number of times: a
+// redelivery is not a duplicate.
+func (s *Store) Guard(ctx context.Context, claims []Claim) (duplicate []bool, err error) {
+	pipe := s.client.Pipeline()
+	replies := make([]*redis.StatusCmd, len(claims))
+	for i, c := range claims {
+		replies[i] = pipe.SetArgs(ctx, guardKey(c), c.Sequence, redis.SetArgs{Mode: "NX", Get: true, TTL: guardTTL})
+	}
+	// A nil reply, for an id that was free, makes Exec say redis.Nil.
+	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+		return nil, fmt.Errorf("guard %d jobs: %w", len(claims), err)
+	}
+	duplicate = make([]bool, len(claims))
+	for i, reply := range replies {
+		held, err := reply.Result()
+		switch {
+		case errors.Is(err, redis.Nil):
+		case err != nil:
+			return nil, fmt.Errorf("guard job %s/%s/%s: %w", claims[i].App, claims[i].Lane, claims[i].ID, err)
+		default:
+			duplicate[i] = held != strconv.FormatUint(claims[i].Sequence, 10)
+		}
+	}
+	return duplicate, nil
+}

@@ -1,0 +1,109 @@
+package store
+
+import (
+	"encoding/binary"
+	"strconv"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/pushfleet/pushfleet/device"
+)
+
+// The keys of the token set. Nothing else in pushfleet spells them.
+//
+//	pf:{<app>}:layout         HASH  buckets, layout
+//	pf:{<app>:<bucket>}:d     HASH  device token -> record (device.Record)
+//	pf:{<app>:<bucket>}:x     HASH  device token -> details (details.go)
+//	pf:{<app>:<bucket>}:r     HASH  device token -> replacements not finished (replace.go)
+//	pf:{<app>:u<bucket>}:u    HASH  user's key, slot -> generation, device token (index.go)
+//	pf:{<app>:u<bucket>}:l    HASH  user's key, slot -> device token too long for :u
+//	pf:{<app>:i<bucket>}:i    HASH  the same for installs
+//	pf:{<app>:i<bucket>}:l    HASH
+//
+// Device tokens are raw bytes. <bucket> is a number below the app's bucket
+// count, or below indexSplit times that for users and installs; device tokens of more than shortToken bytes are in buckets of their
+// own, with an L before the number. What is in braces is Redis Cluster's hash
+// tag: the keys of one bucket live together, so that one script may write them,
+// and buckets spread over the cluster.
+//
+// A removed or quarantined device token stays where it is, with a record that
+// says so: one HMGET tells live from removed from unknown, a removal is one
+// write, and an undo is another.
+
+// shortToken is the longest device token, in bytes, that shares buckets with
+// others: Redis keeps a hash as a listpack, at half the memory, only while no
+// field and no value exceeds hash-max-listpack-value (64). In the indexes four
+// bytes of generation precede it.
+const shortToken = 60
+
+// indexSplit is how many buckets an index has for each bucket of device tokens.
+//
+// choice: an entry is longer and is looked for more often, also in vain, and a
+// listpack is searched from its start; with as many buckets, a registration with
+// user and install took five times as long. The cost is two bytes a device.
+const indexSplit = 4
+
+// bucket is the place of a device token: a number, and whether it is one of
+// those for long device tokens.
+type bucket uint32
+
+const longBucket bucket = 1 << 31
+
+// maxBuckets is the largest bucket count.
+const maxBuckets = 1 << 24
+
+// layout says how the token set of one app is laid out. It is immutable.
+type layout struct {
+	app     string
+	buckets uint32 // a power of two
+}
+
+func (l *layout) bucketOf(t device.Token) bucket {
+	raw := t.Raw()
+	b := bucket(xxhash.Sum64String(raw)) & bucket(l.buckets-1)
+	if len(raw) > shortToken {
+		b |= longBucket
+	}
+	return b
+}
+
+// key spells the key of b that ends in kind: d, x or r.
+func (l *layout) key(b bucket, kind byte) string {
+	return string(l.appendKey(make([]byte, 0, 32), b, kind))
+}
+
+func (l *layout) appendKey(dst []byte, b bucket, kind byte) []byte {
+	if b&longBucket != 0 {
+		return l.spell(dst, 'L', uint32(b&^longBucket), kind)
+	}
+	return l.spell(dst, 0, uint32(b), kind)
+}
+
+// slotKeys are the keys of an index that hold k's slots, and long device tokens
+// of them.
+func (l *layout) slotKeys(ix index, k device.Key) (slots, long string) {
+	n := binary.BigEndian.Uint32(k[:]) & (l.buckets*indexSplit - 1)
+	return string(l.spell(nil, byte(ix), n, byte(ix))), string(l.spell(nil, byte(ix), n, 'l'))
+}
+
+func (l *layout) spell(dst []byte, mark byte, n uint32, kind byte) []byte {
+	dst = append(dst, "pf:{"...)
+	dst = append(dst, l.app...)
+	dst = append(dst, ':')
+	if mark != 0 {
+		dst = append(dst, mark)
+	}
+	dst = strconv.AppendUint(dst, uint64(n), 10)
+	return append(dst, '}', ':', kind)
+}
+
+// layoutKey is where the layout of an app is kept.
+func layoutKey(app string) string { return "pf:{" + app + "}:layout" }
+
+// index is one of the indexes that lead to device tokens.
+type index byte
+
+const (
+	userIndex    index = 'u'
+	installIndex index = 'i'
+)

@@ -1,0 +1,138 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/pushfleet/pushfleet/device"
+)
+
+// Entry is what the token set has of a device token.
+type Entry struct {
+	Token device.Token
+	// Known reports whether there is a record; it may say that the device token
+	// is removed or quarantined.
+	Known  bool
+	Record device.Record
+	// Err is set, and Known false, if the record cannot be read: it is damaged, or
+	// a newer version wrote it. It wraps [device.ErrRecord].
+	Err error
+}
+
+// pipelineTokens is how many device tokens go into one pipeline: enough to fill
+// every bucket's command, and little enough to be answered well within the
+// client's read time-out.
+const pipelineTokens = 8192
+
+// Lookup appends an Entry for each of tokens to dst, in their order, and
+// returns it. On an error, which is Redis's, nothing is appended.
+func (s *Store) Lookup(ctx context.Context, app string, tokens []device.Token, dst []Entry) ([]Entry, error) {
+	l, err := s.layout(ctx, app)
+	if err != nil {
+		return dst, err
+	}
+	return s.lookup(ctx, l, tokens, dst)
+}
+
+func (s *Store) lookup(ctx context.Context, l *layout, tokens []device.Token, dst []Entry) ([]Entry, error) {
+	start := len(dst)
+	dst = slices.Grow(dst, len(tokens))
+	sc := s.scratch.Get().(*lookupScratch)
+	defer sc.release(&s.scratch)
+	for part := range slices.Chunk(tokens, pipelineTokens) {
+		at := len(dst)
+		for _, t := range part {
+			dst = append(dst, Entry{Token: t})
+		}
+		if err := s.readRecords(ctx, l, dst[at:], sc); err != nil {
+			return dst[:start], fmt.Errorf("look up %d device tokens of app %q: %w", len(tokens), l.app, err)
+		}
+	}
+	return dst, nil
+}
+
+// lookupScratch is the memory of one look-up, used again by later ones.
+type lookupScratch struct {
+	order []uint64 // bucket, then position of a device token
+	raws  []string // device tokens in that order
+	key   []byte
+	ends  []int // of each key in key
+	keys  []string
+	args  []any
+	cmds  []redis.Cmder
+}
+
+func (sc *lookupScratch) release(pool *sync.Pool) {
+	clear(sc.raws)
+	clear(sc.keys)
+	clear(sc.args)
+	clear(sc.cmds)
+	pool.Put(sc)
+}
+
+// readRecords fills in entries, by one HMGET for each bucket in one pipeline.
+//
+// The arguments of all commands lie in one slice, and are pointers to strings,
+// which go-redis takes: boxing each string would allocate it again.
+func (s *Store) readRecords(ctx context.Context, l *layout, entries []Entry, sc *lookupScratch) error {
+	sc.order, sc.raws, sc.key, sc.ends = sc.order[:0], sc.raws[:0], sc.key[:0], sc.ends[:0]
+	sc.keys, sc.args, sc.cmds = sc.keys[:0], sc.args[:0], sc.cmds[:0]
+	for i, e := range entries {
+		sc.order = append(sc.order, uint64(l.bucketOf(e.Token))<<32|uint64(i))
+	}
+	slices.Sort(sc.order)
+	for i, o := range sc.order {
+		sc.raws = append(sc.raws, entries[uint32(o)].Token.Raw())
+		if i == 0 || o>>32 != sc.order[i-1]>>32 {
+			sc.key = l.appendKey(sc.key, bucket(o>>32), 'd')
+			sc.ends = append(sc.ends, len(sc.key))
+		}
+	}
+	all, from := string(sc.key), 0
+	for _, end := range sc.ends {
+		sc.keys = append(sc.keys, all[from:end])
+		from = end
+	}
+	sc.args = slices.Grow(sc.args, 2*len(sc.keys)+len(sc.order))
+	for i := 0; i < len(sc.order); {
+		start := len(sc.args)
+		sc.args = append(sc.args, "hmget", &sc.keys[len(sc.cmds)])
+		for b := sc.order[i] >> 32; i < len(sc.order) && sc.order[i]>>32 == b; i++ {
+			sc.args = append(sc.args, &sc.raws[i])
+		}
+		sc.cmds = append(sc.cmds, redis.NewSliceCmd(ctx, sc.args[start:len(sc.args):len(sc.args)]...))
+	}
+	if len(sc.cmds) == 0 {
+		return nil
+	}
+	p := s.client.Pipeline()
+	if err := p.BatchProcess(ctx, sc.cmds...); err != nil {
+		return err
+	}
+	if _, err := p.Exec(ctx); err != nil {
+		return err
+	}
+	i := 0
+	for _, cmd := range sc.cmds {
+		values, err := cmd.(*redis.SliceCmd).Result()
+		if err != nil {
+			return err
+		}
+		for _, v := range values {
+			e := &entries[uint32(sc.order[i])]
+			i++
+			if packed, ok := v.(string); ok {
+				e.Record, e.Err = device.ParseRecord(packed)
+				e.Known = e.Err == nil
+			}
+		}
+	}
+	if i != len(entries) {
+		return errReply
+	}
+	return nil
+}

@@ -1,0 +1,36 @@
+-- Adds some recipients of a job to what is settled, and counts each once.
+-- KEYS: progress, settled. ARGV: seconds to live, sequence of the outcome, 1 if
+-- with this the job is complete, total, seconds that hashes live after that,
+-- then 8-byte hash and result, repeated.
+-- A hash's value is "m…" while only marked by a worker, "r…" while it waits for a
+-- retry, and else the sequence of the outcome that settled it. That tells an
+-- outcome that is applied again from a second outcome.
+-- Returns counted, duplicates.
+local seq = ARGV[2]
+local whole = redis.call('HGET', KEYS[1], 'by')
+local counted, duplicates = 0, 0
+for i = 6, #ARGV, 2 do
+  local was = redis.call('HGET', KEYS[2], ARGV[i])
+  if was == seq or (not was and whole == seq) then
+    -- applied again
+  elseif whole or (was and not string.find(was, '^[mr]')) then
+    duplicates = duplicates + 1
+  else
+    redis.call('HSET', KEYS[2], ARGV[i], seq)
+    redis.call('HINCRBY', KEYS[1], 'n:' .. ARGV[i + 1], 1)
+    counted = counted + 1
+  end
+end
+if duplicates > 0 then
+  redis.call('HINCRBY', KEYS[1], 'duplicates', duplicates)
+end
+redis.call('EXPIRE', KEYS[1], ARGV[1])
+if ARGV[3] == '1' then
+  redis.call('HSET', KEYS[1], 'done', '1', 'total', ARGV[4])
+  redis.call('HDEL', KEYS[1], 'retry_at')
+  redis.call('EXPIRE', KEYS[1], ARGV[1])
+  redis.call('EXPIRE', KEYS[2], ARGV[5])
+elseif redis.call('HGET', KEYS[1], 'done') ~= '1' then
+  redis.call('EXPIRE', KEYS[2], ARGV[1])
+end
+return {counted, duplicates}

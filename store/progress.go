@@ -1,0 +1,337 @@
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/pushfleet/pushfleet/job"
+)
+
+const (
+	// progressTTL is how long what is known of a job outlives its last change.
+	progressTTL = 24 * time.Hour
+	// settledTTL is how long a complete job keeps the hashes of its recipients: as
+	// long as a recorder may go back and apply outcomes again, with room to spare.
+	settledTTL = time.Hour
+)
+
+// JobKey names a job: what its progress is kept under.
+type JobKey struct {
+	App  string
+	Lane job.Lane
+	Root string // the job's id; of a redriven one, the first one's
+}
+
+func (k JobKey) String() string { return k.App + "/" + k.Lane.String() + "/" + k.Root }
+
+// Progress says what of a job is settled. The zero value: nothing is known.
+type Progress struct {
+	Complete bool
+	// RetryAt is when the message may be tried again; zero: at once.
+	RetryAt time.Time
+	// Attempts made for the recipients that are neither settled nor waiting.
+	Attempts int
+	// By the recipients' hashes, and nil once complete: those that are settled and
+	// counted; those that a worker settled without telling, and how (no device
+	// token in it); and those with a retry time of their own.
+	Settled map[uint64]struct{}
+	Marked  map[uint64]job.Recipient
+	Waiting map[uint64]Wait
+
+	// Counts of recipients by result, Total as resolved once complete, and how
+	// many recipients had a second outcome.
+	Counts     map[job.Result]int
+	Total      int
+	Duplicates int
+}
+
+// Wait is a recipient's own back-off.
+type Wait struct {
+	Attempts int
+	RetryAt  time.Time // millisecond resolution
+}
+
+// Progress reads the progress of jobs, in order.
+func (s *Store) Progress(ctx context.Context, keys []JobKey) ([]Progress, error) {
+	pipe := s.client.Pipeline()
+	states := make([]*redis.MapStringStringCmd, len(keys))
+	settled := make([]*redis.MapStringStringCmd, len(keys))
+	for i, k := range keys {
+		states[i] = pipe.HGetAll(ctx, progressKey(k))
+		settled[i] = pipe.HGetAll(ctx, settledKey(k))
+	}
+	if _, err := pipe.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("read progress of %d jobs: %w", len(keys), err)
+	}
+	out := make([]Progress, len(keys))
+	for i := range keys {
+		var err error
+		if out[i], err = parseProgress(states[i].Val(), settled[i].Val()); err != nil {
+			return nil, fmt.Errorf("read progress of job %s: %w", keys[i], err)
+		}
+	}
+	return out, nil
+}
+
+func parseProgress(state, settled map[string]string) (Progress, error) {
+	p := Progress{Complete: state["done"] == "1", Counts: map[job.Result]int{}}
+	for field, text := range state {
+		n, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			return p, fmt.Errorf("field %s is not a number", field)
+		}
+		switch result, isCount := strings.CutPrefix(field, "n:"); {
+		case isCount:
+			p.Counts[job.Result(result)] = int(n)
+		case field == "retry_at":
+			p.RetryAt = time.UnixMilli(n)
+		case field == "attempts":
+			p.Attempts = int(n)
+		case field == "total":
+			p.Total = int(n)
+		case field == "duplicates":
+			p.Duplicates = int(n)
+		}
+	}
+	if p.Complete {
+		return p, nil
+	}
+	for hash, value := range settled {
+		if len(hash) != 8 {
+			return p, fmt.Errorf("hash of %d bytes", len(hash))
+		}
+		key := binary.BigEndian.Uint64([]byte(hash))
+		if err := p.add(key, value); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+// add reads what is stored of one recipient.
+func (p *Progress) add(hash uint64, value string) error {
+	switch {
+	case strings.HasPrefix(value, "m"):
+		marked, err := parseMark(value[1:])
+		if err != nil {
+			return err
+		}
+		if p.Marked == nil {
+			p.Marked = make(map[uint64]job.Recipient)
+		}
+		p.Marked[hash] = marked
+	case strings.HasPrefix(value, "r"):
+		attempts, at, _ := strings.Cut(value[1:], ",")
+		n, err1 := strconv.Atoi(attempts)
+		ms, err2 := strconv.ParseInt(at, 10, 64)
+		if err1 != nil || err2 != nil {
+			return errors.New("a retry cannot be read")
+		}
+		if p.Waiting == nil {
+			p.Waiting = make(map[uint64]Wait)
+		}
+		p.Waiting[hash] = Wait{Attempts: n, RetryAt: time.UnixMilli(ms)}
+	default:
+		if p.Settled == nil {
+			p.Settled = make(map[uint64]struct{})
+		}
+		p.Settled[hash] = struct{}{}
+	}
+	return nil
+}
+
+// Mark says which recipients of a job a worker has settled and not yet told.
+type Mark struct {
+	Job        JobKey
+	Recipients []Marked
+}
+
+// Marked is one recipient that a worker has settled.
+type Marked struct {
+	Hash uint64
+	job.Recipient
+}
+
+// MarkSettled adds marks to the progress of jobs, so that another worker that
+// gets a message does not send to them again but tells what became of them. It
+// counts nothing.
+func (s *Store) MarkSettled(ctx context.Context, marks []Mark) error {
+	calls := make([]call, len(marks))
+	for i, m := range marks {
+		args := make([]any, 0, 1+2*len(m.Recipients))
+		args = append(args, int(progressTTL.Seconds()))
+		for j := range m.Recipients {
+			args = append(args, hashField(m.Recipients[j].Hash), "m"+formatMark(&m.Recipients[j].Recipient))
+		}
+		calls[i] = call{keys: []string{settledKey(m.Job)}, args: args}
+	}
+	if err := s.run(ctx, "progress_mark", calls); err != nil {
+		return fmt.Errorf("mark settled recipients of %d jobs: %w", len(marks), err)
+	}
+	return nil
+}
+
+// formatMark packs what became of a recipient; most are accepted and short.
+func formatMark(r *job.Recipient) string {
+	if r.Result == job.Accepted {
+		return string(job.Accepted)
+	}
+	sent := int64(0)
+	if !r.SentAt.IsZero() {
+		sent = r.SentAt.UnixMilli()
+	}
+	return fmt.Sprintf("%s|%d|%d|%d|%d|%s", r.Result, r.Status, r.Timestamp, r.Generation, sent, r.Reason)
+}
+
+func parseMark(text string) (job.Recipient, error) {
+	if text == string(job.Accepted) {
+		return job.Recipient{Result: job.Accepted}, nil
+	}
+	parts := strings.SplitN(text, "|", 6)
+	if len(parts) != 6 {
+		return job.Recipient{}, errors.New("a mark cannot be read")
+	}
+	var n [4]int64
+	for i := range n {
+		var err error
+		if n[i], err = strconv.ParseInt(parts[i+1], 10, 64); err != nil {
+			return job.Recipient{}, errors.New("a mark cannot be read")
+		}
+	}
+	r := job.Recipient{
+		Result: job.Result(parts[0]), Reason: parts[5],
+		Status: int(n[0]), Timestamp: n[1], Generation: uint32(n[2]), //nolint:gosec // as formatMark wrote it
+	}
+	if n[3] != 0 {
+		r.SentAt = time.UnixMilli(n[3])
+	}
+	return r, nil
+}
+
+// HandBack is what must be remembered of a message that is tried again later.
+type HandBack struct {
+	RetryAt  time.Time
+	Attempts int             // made so far for all but those in Waiting
+	Waiting  map[uint64]Wait // recipients that differ; nil: none
+}
+
+// HandBack remembers when a job may be tried again.
+func (s *Store) HandBack(ctx context.Context, k JobKey, h HandBack) error {
+	args := []any{int(progressTTL.Seconds()), h.RetryAt.UnixMilli(), h.Attempts}
+	for hash, wait := range h.Waiting {
+		args = append(args, hashField(hash), fmt.Sprintf("r%d,%d", wait.Attempts, wait.RetryAt.UnixMilli()))
+	}
+	err := s.run(ctx, "progress_handback", []call{{keys: []string{progressKey(k), settledKey(k)}, args: args}})
+	if err != nil {
+		return fmt.Errorf("remember retry of job %s: %w", k, err)
+	}
+	return nil
+}
+
+// Settlement is what one outcome says about a job.
+type Settlement struct {
+	Job      JobKey
+	Sequence uint64 // of the outcome in OUTCOMES
+	// Whole: the outcome holds all recipients of the job, and nothing of it was
+	// told before. Complete: with it, all are settled.
+	Whole, Complete bool
+	Total           int
+	Hashes          []uint64
+	Results         []job.Result // of the recipient at the same index in Hashes
+}
+
+// Settled says what a [Settlement] changed.
+type Settled struct {
+	Counted    int // recipients that are now counted and were not before
+	Duplicates int // recipients that had an outcome before, of another message
+}
+
+// Settle adds outcomes to the progress of jobs. It is the only writer of
+// counts, and exact however often it is applied: a recipient counts once, and a
+// second outcome for it as a duplicate.
+func (s *Store) Settle(ctx context.Context, settlements []Settlement) ([]Settled, error) {
+	out := make([]Settled, len(settlements))
+	var calls []call
+	var index []int
+	for i := range settlements {
+		if st := &settlements[i]; st.Whole && st.Complete {
+			calls = append(calls, s.wholeCall(st))
+			index = append(index, i)
+		}
+	}
+	parts := make([]int, 0, len(settlements))
+	if len(calls) > 0 {
+		if err := s.run(ctx, "progress_whole", calls); err != nil {
+			return nil, fmt.Errorf("settle %d jobs: %w", len(calls), err)
+		}
+		for n := range calls {
+			switch calls[n].reply {
+			case int64(1):
+				out[index[n]].Counted = len(settlements[index[n]].Hashes)
+			case int64(0):
+				parts = append(parts, index[n])
+			}
+		}
+	}
+	for i := range settlements {
+		if st := &settlements[i]; !st.Whole || !st.Complete {
+			parts = append(parts, i)
+		}
+	}
+	if len(parts) == 0 {
+		return out, nil
+	}
+	calls = calls[:0]
+	for _, i := range parts {
+		calls = append(calls, s.partCall(&settlements[i]))
+	}
+	if err := s.run(ctx, "progress_part", calls); err != nil {
+		return nil, fmt.Errorf("settle parts of %d jobs: %w", len(calls), err)
+	}
+	for n := range calls {
+		counts, err := calls[n].ints(2)
+		if err != nil {
+			return nil, fmt.Errorf("settle part of job %s: %w", settlements[parts[n]].Job, err)
+		}
+		out[parts[n]] = Settled{Counted: int(counts[0]), Duplicates: int(counts[1])}
+	}
+	return out, nil
+}
+
+func (s *Store) wholeCall(st *Settlement) call {
+	counts := make(map[job.Result]int, 2)
+	for _, r := range st.Results {
+		counts[r]++
+	}
+	args := []any{int(progressTTL.Seconds()), st.Sequence, st.Total}
+	for result, n := range counts {
+		args = append(args, string(result), n)
+	}
+	return call{keys: []string{progressKey(st.Job), settledKey(st.Job)}, args: args}
+}
+
+func (s *Store) partCall(st *Settlement) call {
+	complete := 0
+	if st.Complete {
+		complete = 1
+	}
+	args := make([]any, 0, 5+2*len(st.Hashes))
+	args = append(args, int(progressTTL.Seconds()), st.Sequence, complete, st.Total, int(settledTTL.Seconds()))
+	for i, h := range st.Hashes {
+		args = append(args, hashField(h), string(st.Results[i]))
+	}
+	return call{keys: []string{progressKey(st.Job), settledKey(st.Job)}, args: args}
+}
+
+func hashField(h uint64) string {
+	var b [8]byte
+	binary.BigEndian.PutUint64(b[:], h)
+	return string(b[:])
+}

@@ -1,0 +1,302 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/pushfleet/pushfleet/device"
+)
+
+// Replacing an older device token cannot be one script, since the two are in
+// different buckets. What is to be replaced is remembered in the bucket of the
+// new device token, by the same script that writes its record, and forgotten
+// when it is done; in between a reader sees both.
+//
+// Of two device tokens the one registered later stays. A registration is put
+// later than all that it is known to replace, whatever the clocks of different
+// servers say; of two in the same millisecond, which only happens in a race, the
+// one with the larger bytes stays. So two registrations that replace each other
+// never remove both.
+
+// How a device token came to be replaced. The numbers are stored.
+const (
+	previousToken byte = 1 // it was named as the one before
+	sameInstall   byte = 2 // the newer one is of the same install and kind
+)
+
+// older is a device token to be replaced.
+type older struct {
+	token device.Token
+	at    int64 // when the newer one was registered, at that time
+	how   byte
+}
+
+// packOlder is what the register script takes: how, length - 1, device token.
+func packOlder(list []older) string {
+	var packed []byte
+	for _, o := range list {
+		packed = append(packed, o.how, byte(o.token.Len()-1))
+		packed = append(packed, o.token.Raw()...)
+	}
+	return string(packed)
+}
+
+// unpackOlder reads what the register script remembers: for each the time in six
+// bytes, then as in packOlder.
+func unpackOlder(packed string) ([]older, error) {
+	const head = 8
+	var list []older
+	for packed != "" {
+		if len(packed) < head || len(packed) < head+1+int(packed[7]) {
+			return nil, errors.New("what is to be replaced cannot be read")
+		}
+		end := head + 1 + int(packed[7])
+		o := older{how: packed[6], token: device.TokenFromRaw(packed[head:end])}
+		for i := range 6 {
+			o.at = o.at<<8 | int64(packed[i])
+		}
+		list = append(list, o)
+		packed = packed[end:]
+	}
+	return list, nil
+}
+
+// successor is a device token that replaces others.
+type successor struct {
+	token   device.Token
+	kind    device.Kind
+	install device.Key
+	at      int64 // when it was registered
+	olds    []older
+
+	replaced   int
+	superseded bool
+	err        error
+}
+
+// replacesInstall reports whether t replaces other device tokens of its install.
+// A Live Activity's does not: each activity has one of its own.
+func (t *successor) replacesInstall() bool {
+	return !t.install.IsZero() && t.kind != device.LiveActivity
+}
+
+// What replace.lua replies.
+const (
+	replaceUnreadable = -1
+	replaceDone       = 1
+	replaceLater      = 2
+)
+
+// duel is one device token to be removed in favour of another.
+type duel struct {
+	loser  device.Token
+	at     int64 // when the other one was registered
+	wins   bool  // the other one wins a tie
+	how    byte
+	winner *successor
+}
+
+// replaceOlder removes the older device tokens of each of list.
+func (s *Store) replaceOlder(ctx context.Context, l *layout, list []*successor) {
+	var duels, back []duel
+	for _, t := range list {
+		for _, o := range t.olds {
+			duels = append(duels, duel{
+				loser: o.token, at: o.at, wins: t.token.Raw() > o.token.Raw(), how: o.how, winner: t,
+			})
+		}
+	}
+	s.fight(ctx, l, duels, func(d duel, did, at int64) {
+		switch did {
+		case replaceDone:
+			d.winner.replaced++
+		case replaceUnreadable:
+			d.winner.err = fmt.Errorf("replace an older device token: %w", errRecordVersion)
+		case replaceLater:
+			// In a race between two of one install the other may not have seen this one.
+			if d.how == sameInstall {
+				back = append(back, duel{
+					loser: d.winner.token, at: at, wins: !d.wins, how: sameInstall, winner: d.winner,
+				})
+			}
+		}
+	})
+	s.fight(ctx, l, back, func(d duel, did, _ int64) {
+		if did == replaceDone {
+			d.winner.superseded = true
+		}
+	})
+}
+
+// fight runs the replace script on each loser, and tells what it did.
+func (s *Store) fight(ctx context.Context, l *layout, duels []duel, tell func(d duel, did, at int64)) {
+	if len(duels) == 0 {
+		return
+	}
+	groups := group(len(duels), scriptItems, func(i int) bucket { return l.bucketOf(duels[i].loser) })
+	calls := make([]call, len(groups))
+	for g, members := range groups {
+		calls[g].keys = []string{l.key(l.bucketOf(duels[members[0]].loser), 'd')}
+		calls[g].args = append(calls[g].args, s.now(), uint8(device.Replaced))
+		for _, i := range members {
+			d := duels[i]
+			calls[g].args = append(calls[g].args, d.loser.Raw(), d.at, d.wins, d.how,
+				uint8(d.winner.kind), string(d.winner.install[:]))
+		}
+	}
+	_ = s.run(ctx, "replace", calls) // each call has its error
+	for g, members := range groups {
+		reply, err := calls[g].ints(2 * len(members))
+		for n, i := range members {
+			if err != nil {
+				duels[i].winner.err = fmt.Errorf("replace an older device token: %w", err)
+				continue
+			}
+			tell(duels[i], reply[2*n], reply[2*n+1])
+		}
+	}
+}
+
+// finished is a device token whose remembered replacements are done.
+type finished struct {
+	token      device.Token
+	remembered string
+}
+
+// settle forgets replacements.
+func (s *Store) settle(ctx context.Context, l *layout, list []finished) error {
+	if len(list) == 0 {
+		return nil
+	}
+	groups := group(len(list), scriptItems, func(i int) bucket { return l.bucketOf(list[i].token) })
+	calls := make([]call, len(groups))
+	for g, members := range groups {
+		b := l.bucketOf(list[members[0]].token)
+		calls[g].keys = []string{l.key(b, 'd'), l.key(b, 'r')}
+		for _, i := range members {
+			calls[g].args = append(calls[g].args, list[i].token.Raw(), list[i].remembered)
+		}
+	}
+	return s.run(ctx, "settle", calls)
+}
+
+// Swept is what a sweep found to do.
+type Swept struct {
+	Replaced  int // device tokens removed, since a crash had kept them from being replaced
+	Forgotten int // removed device tokens that were remembered for long enough
+}
+
+// Sweep makes whole what crashes left in one bucket, from 0 to what
+// [Store.Buckets] says less one, and forgets device tokens that were removed
+// longer ago than [Config.Remember]. It is to be called for every bucket now and
+// then, by any number of processes.
+func (s *Store) Sweep(ctx context.Context, app string, n int) (Swept, error) {
+	var swept Swept
+	l, err := s.layout(ctx, app)
+	if err != nil {
+		return swept, err
+	}
+	both, err := l.numbered(n)
+	if err != nil {
+		return swept, err
+	}
+	for _, b := range both {
+		replaced, err := s.sweepReplacements(ctx, l, b)
+		swept.Replaced += replaced
+		if err != nil {
+			return swept, fmt.Errorf("sweep replacements of app %q, bucket %d: %w", app, n, err)
+		}
+		forgotten, err := s.forget(ctx, l, b)
+		swept.Forgotten += forgotten
+		if err != nil {
+			return swept, fmt.Errorf("forget removed device tokens of app %q, bucket %d: %w", app, n, err)
+		}
+	}
+	return swept, nil
+}
+
+func (s *Store) sweepReplacements(ctx context.Context, l *layout, b bucket) (int, error) {
+	// Almost always there is none.
+	remembered, err := s.client.HGetAll(ctx, l.key(b, 'r')).Result()
+	if err != nil || len(remembered) == 0 {
+		return 0, err
+	}
+	tokens := make([]device.Token, 0, len(remembered))
+	for raw := range remembered {
+		tokens = append(tokens, device.TokenFromRaw(raw))
+	}
+	entries, err := s.lookup(ctx, l, tokens, nil)
+	if err != nil {
+		return 0, err
+	}
+	list := make([]*successor, len(entries))
+	for i, e := range entries {
+		t := &successor{token: e.Token, kind: e.Record.Kind, install: e.Record.Install, at: e.Record.RegisteredAt}
+		if t.olds, err = unpackOlder(remembered[e.Token.Raw()]); err != nil {
+			return 0, err
+		}
+		list[i] = t
+	}
+	s.replaceOlder(ctx, l, list)
+	replaced := 0
+	var done []finished
+	for _, t := range list {
+		replaced += t.replaced
+		if t.err != nil {
+			err = t.err
+			continue
+		}
+		done = append(done, finished{token: t.token, remembered: remembered[t.token.Raw()]})
+	}
+	return replaced, errors.Join(err, s.settle(ctx, l, done))
+}
+
+// forget erases tombstones of b that are old enough.
+func (s *Store) forget(ctx context.Context, l *layout, b bucket) (int, error) {
+	entries, err := s.scan(ctx, l, []bucket{b}, nil)
+	if err != nil {
+		return 0, err
+	}
+	now := s.now()
+	if now == 0 {
+		t, err := s.client.Time(ctx).Result()
+		if err != nil {
+			return 0, err
+		}
+		now = t.UnixMilli()
+	}
+	until := now - s.cfg.Remember.Milliseconds()
+	c := call{keys: []string{l.key(b, 'd'), l.key(b, 'x'), l.key(b, 'r')}}
+	var pointers []pointer
+	for _, e := range entries {
+		if !e.Known || e.Record.State != device.Removed || e.Record.ChangedAt > until {
+			continue
+		}
+		c.args = append(c.args, e.Token.Raw(), string(e.Record.Append(nil)))
+		p := pointer{token: e.Token, generation: e.Record.Generation}
+		if p.ix, p.key = userIndex, e.Record.User; !p.key.IsZero() {
+			pointers = append(pointers, p)
+		}
+		if p.ix, p.key = installIndex, e.Record.Install; !p.key.IsZero() {
+			pointers = append(pointers, p)
+		}
+	}
+	if len(c.args) == 0 {
+		return 0, nil
+	}
+	// Slots first: a later registration starts with generation 1 again, and must
+	// find none of a higher one.
+	if err := s.unpoint(ctx, l, pointers); err != nil {
+		return 0, err
+	}
+	calls := []call{c}
+	if err := s.run(ctx, "erase", calls); err != nil {
+		return 0, err
+	}
+	n, ok := calls[0].reply.(int64)
+	if !ok {
+		return 0, errReply
+	}
+	return int(n), nil
+}

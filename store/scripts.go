@@ -1,0 +1,144 @@
+package store
+
+import (
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+//go:embed lua/*.lua
+var luaFiles embed.FS
+
+// prelude is the file that is put before every other script.
+const prelude = "record"
+
+// loadScripts reads every file in lua by its name without the ending.
+func loadScripts() map[string]*redis.Script {
+	entries, err := luaFiles.ReadDir("lua")
+	if err != nil {
+		panic(fmt.Sprintf("store: read embedded scripts: %v", err))
+	}
+	head := luaSource(prelude + ".lua")
+	scripts := make(map[string]*redis.Script)
+	for _, e := range entries {
+		if name := strings.TrimSuffix(e.Name(), ".lua"); name != prelude {
+			scripts[name] = redis.NewScript(head + luaSource(e.Name()))
+		}
+	}
+	return scripts
+}
+
+func luaSource(file string) string {
+	text, err := luaFiles.ReadFile("lua/" + file)
+	if err != nil {
+		panic(fmt.Sprintf("store: read embedded script: %v", err))
+	}
+	return string(text)
+}
+
+// call is one run of a script. Its keys must share a hash tag.
+type call struct {
+	keys []string
+	args []any
+
+	reply any // set if err is nil
+	err   error
+}
+
+// run runs the named script once for each call, in one pipeline. Calls on one
+// hash tag run in order. It returns the first error, after having run them all:
+// each call has its own.
+//
+// A server that does not know the script (it was restarted, or is a new node)
+// gets it in a second pipeline, which is why a script may run after a later
+// call's.
+func (s *Store) run(ctx context.Context, name string, calls []call) error {
+	sc, ok := s.scripts[name]
+	if !ok {
+		panic("store: no script " + name)
+	}
+	all := make([]*call, len(calls))
+	for i := range calls {
+		all[i] = &calls[i]
+	}
+	s.pipeline(ctx, all, func(p redis.Pipeliner, c *call) *redis.Cmd {
+		return p.EvalSha(ctx, sc.Hash(), c.keys, c.args...)
+	})
+	var again []*call
+	for _, c := range all {
+		if c.err != nil && isNoScript(c.err) {
+			again = append(again, c)
+		}
+	}
+	if len(again) > 0 {
+		s.pipeline(ctx, again, func(p redis.Pipeliner, c *call) *redis.Cmd {
+			return sc.Eval(ctx, p, c.keys, c.args...)
+		})
+	}
+	for _, c := range all {
+		if c.err != nil {
+			return c.err
+		}
+	}
+	return nil
+}
+
+func (s *Store) pipeline(ctx context.Context, calls []*call, queue func(redis.Pipeliner, *call) *redis.Cmd) {
+	cmds := make([]*redis.Cmd, len(calls))
+	p := s.client.Pipeline()
+	for i, c := range calls {
+		cmds[i] = queue(p, c)
+	}
+	_, err := p.Exec(ctx)
+	for i, c := range calls {
+		c.reply, c.err = cmds[i].Result()
+		// A pipeline that was never sent says so only once.
+		if c.err == nil && c.reply == nil {
+			c.err = err
+		}
+		if c.err == nil && c.reply == nil {
+			c.err = errNoReply
+		}
+	}
+}
+
+func isNoScript(err error) bool { return redis.HasErrorPrefix(err, "NOSCRIPT") }
+
+var (
+	errNoReply = errors.New("redis gave no reply")
+	errReply   = errors.New("redis gave a reply of another form than the script's")
+)
+
+// ints reads a reply of n integers.
+func (c *call) ints(n int) ([]int64, error) {
+	if c.err != nil {
+		return nil, c.err
+	}
+	list, ok := c.reply.([]any)
+	if !ok || len(list) != n {
+		return nil, errReply
+	}
+	out := make([]int64, n)
+	for i, v := range list {
+		if out[i], ok = v.(int64); !ok {
+			return nil, errReply
+		}
+	}
+	return out, nil
+}
+
+// list reads a reply of n values.
+func (c *call) list(n int) ([]any, error) {
+	if c.err != nil {
+		return nil, c.err
+	}
+	list, ok := c.reply.([]any)
+	if !ok || len(list) != n {
+		return nil, errReply
+	}
+	return list, nil
+}

@@ -1,0 +1,67 @@
+package stream
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+// presenceTTL is how long a worker counts as alive after its last word.
+const presenceTTL = 30 * time.Second
+
+// Presence is what a worker tells the others about itself.
+type Presence struct {
+	Version string   `json:"version"`
+	Apps    []string `json:"apps"`
+}
+
+// Announce says that a worker is alive; it is forgotten after 30 s.
+func (s *Streams) Announce(ctx context.Context, worker string, p Presence) error {
+	body, err := json.Marshal(p)
+	if err != nil {
+		return fmt.Errorf("encode presence: %w", err)
+	}
+	if _, err := s.presence.Put(ctx, SubjectToken(worker), body); err != nil {
+		return fmt.Errorf("announce worker: %w", err)
+	}
+	return nil
+}
+
+// Leave withdraws what [Streams.Announce] said.
+func (s *Streams) Leave(ctx context.Context, worker string) error {
+	if err := s.presence.Delete(ctx, SubjectToken(worker)); err != nil {
+		return fmt.Errorf("withdraw worker: %w", err)
+	}
+	return nil
+}
+
+// Present returns what all living workers have announced.
+func (s *Streams) Present(ctx context.Context) ([]Presence, error) {
+	keys, err := s.presence.Keys(ctx)
+	if errors.Is(err, jetstream.ErrNoKeysFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list workers: %w", err)
+	}
+	var present []Presence
+	for _, key := range keys {
+		entry, err := s.presence.Get(ctx, key)
+		if errors.Is(err, jetstream.ErrKeyNotFound) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read worker %s: %w", key, err)
+		}
+		var p Presence
+		if err := json.Unmarshal(entry.Value(), &p); err != nil {
+			return nil, fmt.Errorf("read worker %s: %w", key, err)
+		}
+		present = append(present, p)
+	}
+	return present, nil
+}

@@ -1,0 +1,91 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/pushfleet/pushfleet/job"
+)
+
+// Waiting is a subject of JOBS that holds messages.
+type Waiting struct {
+	Subject   string
+	App, Lane string
+	Messages  uint64
+}
+
+// JobSubjects lists the subjects of JOBS that hold jobs.
+func (s *Streams) JobSubjects(ctx context.Context) ([]Waiting, error) {
+	st, err := s.js.Stream(ctx, Jobs)
+	if err != nil {
+		return nil, fmt.Errorf("ask for stream %s: %w", Jobs, err)
+	}
+	info, err := st.Info(ctx, jetstream.WithSubjectFilter("push.jobs.>"))
+	if err != nil {
+		return nil, fmt.Errorf("list subjects of %s: %w", Jobs, err)
+	}
+	var waiting []Waiting
+	for subject, n := range info.State.Subjects {
+		app, lane, err := splitJobsSubject(subject)
+		if err != nil {
+			continue // another room's subject
+		}
+		waiting = append(waiting, Waiting{Subject: subject, App: app, Lane: lane, Messages: n})
+	}
+	slices.SortFunc(waiting, func(a, b Waiting) int { return strings.Compare(a.Subject, b.Subject) })
+	return waiting, nil
+}
+
+// StrayConsumer ensures the consumer of jobs that no app's consumer matches, on
+// exactly the given subjects. A work queue admits no overlap (error 10100), so a
+// catch-all cannot stand beside the apps' own consumers.
+func (s *Streams) StrayConsumer(ctx context.Context, subjects []string) (*Consumer, error) {
+	return s.consumer(ctx, Jobs, jetstream.ConsumerConfig{
+		Durable: strayDurable, FilterSubjects: subjects, AckWait: strayAckWait,
+	})
+}
+
+// StraySubjects returns what the stray consumer is on; none if there is none.
+func (s *Streams) StraySubjects(ctx context.Context) ([]string, error) {
+	c, err := s.js.Consumer(ctx, Jobs, strayDurable)
+	if errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask for consumer %s: %w", strayDurable, err)
+	}
+	cfg := c.CachedInfo().Config
+	if cfg.FilterSubject != "" {
+		return []string{cfg.FilterSubject}, nil
+	}
+	return cfg.FilterSubjects, nil
+}
+
+// RemoveStray deletes the stray consumer, if there is one.
+func (s *Streams) RemoveStray(ctx context.Context) error {
+	err := s.js.DeleteConsumer(ctx, Jobs, strayDurable)
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("delete consumer %s: %w", strayDurable, err)
+	}
+	return nil
+}
+
+// ReleaseApp makes room for an app's own consumers: the stray consumer goes if
+// it is on a subject of the app.
+func (s *Streams) ReleaseApp(ctx context.Context, app string) error {
+	subjects, err := s.StraySubjects(ctx)
+	if err != nil {
+		return err
+	}
+	for _, lane := range job.Lanes() {
+		if slices.Contains(subjects, JobsSubject(app, lane)) {
+			return s.RemoveStray(ctx)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,176 @@
+package worker
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/pushfleet/pushfleet/job"
+	"github.com/pushfleet/pushfleet/stream"
+)
+
+const (
+	// patience is how long one pull waits for a message. Stopping takes as long:
+	// a pull that is given up early may cost its message an ack wait.
+	patience = time.Second
+	// A take asks for minBurst messages after a pause and twice as many each time,
+	// up to maxMessages: the first of them must not be old when the last is decoded.
+	minBurst    = 16
+	maxMessages = 512
+	// maxBytes bounds what one take brings into memory, by the size that messages
+	// of the lane had.
+	maxBytes = 8 << 20
+	// fetchPause is the wait after a fetch that failed.
+	fetchPause = time.Second
+)
+
+// lane is one app's lane: its consumer and what it holds.
+type lane struct {
+	app      *App
+	lane     job.Lane
+	consumer *stream.Consumer
+	holder   *holder
+
+	// Only touched by its intake:
+	mean  float64 // recipients per message, moving
+	bytes float64 // bytes per message, moving
+	burst int     // messages that the next take may ask for
+
+	mu   sync.Mutex
+	fail error // guarded by mu: why the last fetch failed
+}
+
+func (l *lane) failing() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.fail
+}
+
+func (l *lane) setFailing(err error) {
+	l.mu.Lock()
+	l.fail = err
+	l.mu.Unlock()
+}
+
+// intake takes messages of a lane as there is room, until ctx ends. While the
+// lane is idle it waits for one message at a time; then it takes what is there.
+func (w *Worker) intake(ctx, work context.Context, l *lane) {
+	idle := true
+	for ctx.Err() == nil {
+		least := max(1, int(l.mean+0.5))
+		most := least
+		if !idle {
+			most = least * l.burst
+		}
+		took, err := w.room.take(ctx, l.holder, least, most)
+		if err != nil {
+			return
+		}
+		var messages []*stream.Message
+		if idle {
+			var m *stream.Message
+			if m, err = l.consumer.Wait(patience); m != nil {
+				messages = append(messages, m)
+			}
+		} else {
+			messages, err = l.consumer.Take(max(1, took/least))
+		}
+		l.setFailing(err)
+		if err != nil && ctx.Err() == nil {
+			w.log.Warn("cannot fetch", zap.String("app", l.app.Name), zap.Stringer("lane", l.lane), zap.Error(err))
+			pause(ctx, fetchPause)
+		}
+		if idle = len(messages) == 0; idle {
+			l.burst = 0
+		}
+		if ctx.Err() != nil {
+			// Told to stop while the pull was out: others take these at once.
+			for _, m := range messages {
+				w.nak(m, 0)
+			}
+			messages = nil
+		}
+		w.admit(work, l, messages, took)
+	}
+}
+
+// admit starts work on messages for which took notifications of room were taken
+// on an estimate, and puts the room right.
+func (w *Worker) admit(work context.Context, l *lane, messages []*stream.Message, took int) {
+	batch := make([]*message, 0, len(messages))
+	used, bytes := 0, 0
+	for i, in := range messages {
+		m := decode(l, in)
+		bytes += len(in.Data)
+		// What exceeds the room goes back, but never the first: somebody must take it.
+		if i > 0 && used+m.cost > took && !w.fits(l, used+m.cost-took) {
+			w.nak(in, 0)
+			continue
+		}
+		used += m.cost
+		batch = append(batch, m)
+	}
+	w.room.adjust(l.holder, used-took)
+	if len(batch) == 0 {
+		return
+	}
+	l.learn(used, bytes, len(batch))
+	w.handling.Add(len(batch))
+	for _, m := range batch {
+		w.flight.add(m)
+	}
+	go w.process(work, l, batch)
+}
+
+// decode reads the job of a message.
+func decode(l *lane, in *stream.Message) *message {
+	m := &message{in: in, lane: l, cost: 1, touched: in.ReceivedAt}
+	if m.job, m.bad = job.Parse(in.Data); m.bad != nil {
+		return m
+	}
+	m.cost = m.job.To.Len()
+	switch root := in.Header(stream.HeaderRoot); {
+	case root != "":
+		m.root = root
+	case m.job.ID != "":
+		m.root = m.job.ID
+	default:
+		m.root = stream.SequenceID(in.Sequence)
+	}
+	return m
+}
+
+// fits reports whether more room than was taken is free anyway.
+func (w *Worker) fits(l *lane, more int) bool {
+	w.room.mu.Lock()
+	defer w.room.mu.Unlock()
+	free := w.room.capacity - w.room.used
+	return l.holder.held+2*more <= free
+}
+
+// learn follows what messages of the lane are like.
+func (l *lane) learn(recipients, bytes, messages int) {
+	l.mean += (float64(recipients)/float64(messages) - l.mean) / 4
+	l.bytes += (float64(bytes)/float64(messages) - l.bytes) / 4
+	l.burst = min(2*max(l.burst, minBurst/2), maxMessages, max(1, int(maxBytes/max(1, l.bytes))))
+}
+
+// nak hands a message back; if that does not reach the server, the message comes
+// back after its ack wait.
+func (w *Worker) nak(in *stream.Message, delay time.Duration) {
+	if err := in.Nak(delay); err != nil {
+		w.log.Warn("cannot hand back", zap.Uint64("sequence", in.Sequence), zap.Error(err))
+	}
+}
+
+// pause waits for d or until ctx ends.
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}

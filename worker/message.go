@@ -1,0 +1,136 @@
+package worker
+
+import (
+	"sync"
+	"time"
+
+	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/job"
+	"github.com/pushfleet/pushfleet/store"
+	"github.com/pushfleet/pushfleet/stream"
+)
+
+// message is one JetStream message in work: its job and its recipients.
+type message struct {
+	in   *stream.Message
+	lane *lane
+	job  *job.Job
+	bad  error // why it is no job; nil if it is
+	root string
+	cost int // notifications of room that it holds
+
+	progress store.Progress // of earlier deliveries
+	expiry   job.Expiry
+	kind     device.Kind // of the device tokens that it needs
+	topic    string
+
+	mu         sync.Mutex
+	touched    time.Time // guarded by mu: delivery or last in-progress
+	lost       bool      // guarded by mu: its ack wait is over, somebody else has it
+	recipients []recipient
+	left       int       // guarded by mu: recipients that are still undecided
+	others     []other   // guarded by mu: settled, not accepted
+	unmarked   []int     // guarded by mu: recipients settled since the last mark
+	settledAt  time.Time // guarded by mu: when the first of unmarked was
+	startedAt  time.Time // when it was handed to APNs
+}
+
+// fate is what became of a recipient at this delivery.
+type fate uint8
+
+const (
+	undecided     fate = iota
+	settledBefore      // by an earlier delivery: not told again
+	accepted
+	settledOther // its entry is in message.others
+	buried       // as settledOther, and the job goes to the dead letters for it
+	waiting      // tried later
+)
+
+// recipient is one device that a message is for.
+type recipient struct {
+	token       device.Token
+	hash        uint64
+	generation  uint32 // of its record; 0: not in the token set
+	environment device.Environment
+	fresh       bool // in the token set, and never accepted before
+	wrongKind   bool // in the token set, as another kind than the push type needs
+	fate        fate
+	other       int           // index in message.others, if settled and not accepted
+	attempts    int           // made so far, this delivery included
+	delay       time.Duration // if waiting
+	reason      string        // if buried
+}
+
+func (m *message) key() store.JobKey {
+	return store.JobKey{App: m.lane.app.Name, Lane: m.lane.lane, Root: m.root}
+}
+
+// redelivered reports whether somebody had the message before.
+func (m *message) redelivered() bool { return m.in.Deliveries > 1 }
+
+// other is a recipient that is settled and was not accepted.
+type other struct {
+	job.Recipient
+	environment device.Environment // that was sent to; unset if nothing was
+}
+
+// decide records what became of an undecided recipient, and reports whether it
+// was the last one. o is nil for accepted and for waiting.
+func (m *message) decide(i int, f fate, o *other) (last bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	r := &m.recipients[i]
+	r.fate = f
+	if o != nil {
+		r.other = len(m.others)
+		m.others = append(m.others, *o)
+	}
+	if f == accepted || f == settledOther {
+		m.mark(i)
+	}
+	m.left--
+	return m.left == 0
+}
+
+// mark notes that a recipient is settled and its progress does not say so yet;
+// m.mu is held.
+func (m *message) mark(i int) {
+	if len(m.unmarked) == 0 {
+		m.settledAt = time.Now()
+	}
+	m.unmarked = append(m.unmarked, i)
+}
+
+// wait says that an undecided recipient is tried later, and reports whether it
+// was the last one.
+func (m *message) wait(i int, d time.Duration, attempts int) (last bool) {
+	m.mu.Lock()
+	m.recipients[i].delay = d
+	m.recipients[i].attempts = attempts
+	m.mu.Unlock()
+	return m.decide(i, waiting, nil)
+}
+
+// bury settles an undecided recipient whose job goes to the dead letters.
+func (m *message) bury(i int, reason string, o *other) (last bool) {
+	m.mu.Lock()
+	m.recipients[i].reason = reason
+	m.mu.Unlock()
+	return m.decide(i, buried, o)
+}
+
+// touch notes that the message's ack wait began anew.
+func (m *message) touch(now time.Time) {
+	m.mu.Lock()
+	m.touched = now
+	m.mu.Unlock()
+}
+
+// ours reports whether the message is certainly still this worker's: less than
+// half of its ack wait has passed.
+func (m *message) ours(now time.Time) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return !m.lost && now.Sub(m.touched) < stream.AckWait(m.lane.lane)/2
+}

@@ -1,0 +1,109 @@
+package worker
+
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/pushfleet/pushfleet/apns"
+	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/job"
+)
+
+// metrics are the worker's own. No label is unbounded: reasons are APNs's, or
+// ours from the code.
+type metrics struct {
+	notifications *prometheus.CounterVec
+	enqueueAccept *prometheus.HistogramVec
+	retries       *prometheus.CounterVec
+	deadLetters   *prometheus.CounterVec
+
+	// Both are only read once made.
+	fast  map[fastKey]fastMetrics
+	known map[string]bool // reasons that may be labels
+}
+
+// fastKey is what most notifications have in common.
+type fastKey struct {
+	app         string
+	lane        job.Lane
+	environment device.Environment
+}
+
+type fastMetrics struct {
+	accepted prometheus.Counter
+	latency  prometheus.Observer
+}
+
+func newMetrics(reg prometheus.Registerer, w *Worker) *metrics {
+	m := &metrics{
+		notifications: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pushfleet_notifications_total",
+			Help: "Recipients that were settled, by result. Accepted is APNs's word: it never means delivered.",
+		}, []string{"app", "environment", "lane", "result", "reason"}),
+		enqueueAccept: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name:    "pushfleet_enqueue_to_accept_seconds",
+			Help:    "From JetStream having stored the job to APNs having accepted the notification.",
+			Buckets: prometheus.ExponentialBuckets(0.002, 2, 16),
+		}, []string{"app", "lane"}),
+		retries: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pushfleet_retries_total",
+			Help: "Notifications that will be tried again later, by what APNs said.",
+		}, []string{"app", "lane", "reason"}),
+		deadLetters: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pushfleet_dead_letters_total",
+			Help: "Dead letters stored, by reason.",
+		}, []string{"app", "lane", "reason"}),
+		fast: make(map[fastKey]fastMetrics), known: make(map[string]bool),
+	}
+	for _, r := range apns.Reasons() {
+		m.known[string(r)] = true
+	}
+	for _, r := range []string{"", "no device", "no credential", "replaced", "deleted", "invalid", string(causeNotSent), string(causeUnknown), string(cause4xx), string(cause5xx), string(causeOther)} {
+		m.known[r] = true
+	}
+	for _, app := range w.cfg.Apps {
+		for _, l := range job.Lanes() {
+			for _, env := range []device.Environment{device.Production, device.Sandbox} {
+				m.fast[fastKey{app.Name, l, env}] = fastMetrics{
+					accepted: m.notifications.WithLabelValues(app.Name, env.String(), l.String(), string(job.Accepted), ""),
+					latency:  m.enqueueAccept.WithLabelValues(app.Name, l.String()),
+				}
+			}
+		}
+	}
+	if reg != nil {
+		reg.MustRegister(m.notifications, m.enqueueAccept, m.retries, m.deadLetters,
+			prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+				Name: "pushfleet_worker_notifications_held",
+				Help: "Notifications that the worker holds.",
+			}, func() float64 { return float64(w.room.inUse()) }))
+	}
+	return m
+}
+
+func (m *metrics) accepted(l *lane, env device.Environment, latency time.Duration) {
+	f := m.fast[fastKey{l.app.Name, l.lane, env}]
+	f.accepted.Inc()
+	f.latency.Observe(latency.Seconds())
+}
+
+func (m *metrics) settled(l *lane, env device.Environment, result job.Result, reason string, n int) {
+	m.notifications.WithLabelValues(l.app.Name, env.String(), l.lane.String(), string(result), m.label(reason)).Add(float64(n))
+}
+
+func (m *metrics) retried(l *lane, r apns.Response) {
+	m.retries.WithLabelValues(l.app.Name, l.lane.String(), m.label(string(causeOf(r)))).Inc()
+}
+
+func (m *metrics) deadLetter(l *lane, reason string) {
+	m.deadLetters.WithLabelValues(l.app.Name, l.lane.String(), m.label(reason)).Inc()
+}
+
+// label bounds the values of a reason: APNs may say what is not documented.
+func (m *metrics) label(reason string) string {
+	if m.known[reason] {
+		return reason
+	}
+	return "other"
+}

@@ -1,0 +1,193 @@
+package worker_test
+
+import (
+	"errors"
+	"fmt"
+	"go/ast"
+	"go/parser"
+	gotoken "go/token"
+	"strconv"
+	"testing"
+	"time"
+
+	"github.com/pushfleet/pushfleet/apns"
+	"github.com/pushfleet/pushfleet/job"
+	"github.com/pushfleet/pushfleet/worker"
+)
+
+// row is what the table must say of an answer at the first try of a bulk job.
+type row struct {
+	status int
+	action worker.Action
+	halt   worker.Halt
+	least  time.Duration // of the delay
+	most   time.Duration
+}
+
+const (
+	second = time.Second
+	minute = time.Minute
+)
+
+func expected() map[apns.Reason]row {
+	bury := row{400, worker.Bury, worker.GoOn, 0, 0}
+	drop := row{400, worker.Drop, worker.GoOn, 0, 0}
+	topic := row{400, worker.Retry, worker.StopTopic, 30 * second, 30 * second}
+	route := row{403, worker.Retry, worker.StopRoute, 30 * second, 30 * second}
+	soon := row{403, worker.Retry, worker.GoOn, second / 2, second}
+	server := row{503, worker.Retry, worker.GoOn, 15 * minute / 2, 15 * minute}
+	with := func(r row, status int) row { r.status = status; return r }
+	return map[apns.Reason]row{
+		apns.BadCollapseID: bury, apns.BadExpirationDate: bury, apns.BadMessageID: bury, apns.BadPriority: bury,
+		apns.InvalidPushType: bury, apns.PayloadEmpty: bury, apns.PayloadTooLarge: with(bury, 413),
+		apns.BadDeviceToken: drop, apns.DeviceTokenNotForTopic: drop,
+		apns.ExpiredToken: with(drop, 410), apns.Unregistered: with(drop, 410),
+		apns.BadTopic: topic, apns.MissingTopic: topic, apns.TopicDisallowed: topic,
+		apns.BadCertificate: route, apns.BadCertificateEnvironment: route, apns.Forbidden: route,
+		apns.InvalidProviderToken: route, apns.MissingProviderToken: route,
+		apns.BadEnvironmentKeyIDInToken: route, apns.BadEnvironmentKeyInToken: route,
+		apns.DuplicateHeaders: with(route, 400), apns.MissingDeviceToken: with(route, 400),
+		apns.BadPath: with(route, 404), apns.MethodNotAllowed: with(route, 405),
+		apns.ExpiredProviderToken: soon, apns.UnrelatedKeyIDInToken: soon, apns.IdleTimeout: with(soon, 400),
+		apns.TooManyProviderTokenUpdates: with(soon, 429), apns.Shutdown: with(soon, 503),
+		apns.TooManyRequests:     {429, worker.Retry, worker.GoOn, minute / 2, minute},
+		apns.InternalServerError: with(server, 500), apns.ServiceUnavailable: server,
+	}
+}
+
+func TestPolicyOfEveryReason(t *testing.T) {
+	t.Parallel()
+	p := worker.NewPolicy()
+	want := expected()
+	for _, reason := range reasonConstants(t) {
+		w, ok := want[reason]
+		if !ok {
+			t.Errorf("%s: no row in this test", reason)
+			continue
+		}
+		if !worker.HasRule(p, reason) {
+			t.Errorf("%s: no row in the policy", reason)
+		}
+		for range 20 { // the delay has jitter
+			got := p.Decide(apns.Response{Status: w.status, Reason: reason}, worker.Try{Lane: job.Bulk, Attempt: 1})
+			if got.Action != w.action || got.Halt != w.halt || !got.Attempted || got.Delay < w.least || got.Delay > w.most {
+				t.Fatalf("%s: got %+v, want %+v", reason, got, w)
+			}
+		}
+	}
+}
+
+// reasonConstants lists the Reason constants in the source, so that a new one
+// without a row fails, whoever forgets to list it.
+func reasonConstants(t *testing.T) []apns.Reason {
+	t.Helper()
+	file, err := parser.ParseFile(gotoken.NewFileSet(), "../apns/reason.go", nil, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reasons []apns.Reason
+	for _, decl := range file.Decls {
+		gen, ok := decl.(*ast.GenDecl)
+		if !ok || gen.Tok != gotoken.CONST {
+			continue
+		}
+		for _, spec := range gen.Specs {
+			vs := spec.(*ast.ValueSpec)
+			if id, ok := vs.Type.(*ast.Ident); !ok || id.Name != "Reason" {
+				continue
+			}
+			text, err := strconv.Unquote(vs.Values[0].(*ast.BasicLit).Value)
+			if err != nil {
+				t.Fatal(err)
+			}
+			reasons = append(reasons, apns.Reason(text))
+		}
+	}
+	if got := apns.Reasons(); len(got) != len(reasons) || len(reasons) < 30 {
+		t.Fatalf("apns.Reasons lists %d, the source %d", len(got), len(reasons))
+	}
+	return reasons
+}
+
+func TestPolicyWithoutAnAnswer(t *testing.T) {
+	t.Parallel()
+	p := worker.NewPolicy()
+	lost := errors.New("connection lost")
+	for _, tc := range []struct {
+		name      string
+		err       error
+		onUnknown job.OnUnknown
+		action    worker.Action
+		attempted bool
+	}{
+		{"not sent", fmt.Errorf("%w: refused", apns.ErrNotSent), job.Resend, worker.Retry, false},
+		{"not sent, at most once", fmt.Errorf("%w: refused", apns.ErrNotSent), job.Drop, worker.Retry, false},
+		{"no answer", lost, job.Resend, worker.Retry, true},
+		{"no answer, at most once", lost, job.Drop, worker.Drop, true},
+	} {
+		got := p.Decide(apns.Response{Err: tc.err}, worker.Try{Lane: job.Bulk, Attempt: 1, OnUnknown: tc.onUnknown})
+		if got.Action != tc.action || got.Attempted != tc.attempted || got.Halt != worker.GoOn {
+			t.Errorf("%s: got %+v, want action %d, attempted %v", tc.name, got, tc.action, tc.attempted)
+		}
+	}
+}
+
+func TestPolicyOfUndocumentedReasons(t *testing.T) {
+	t.Parallel()
+	p := worker.NewPolicy()
+	for _, tc := range []struct {
+		status int
+		action worker.Action
+	}{{200, worker.Accept}, {418, worker.Retry}, {403, worker.Retry}, {599, worker.Retry}, {302, worker.Retry}} {
+		for _, reason := range []apns.Reason{"", "NeverHeardOf"} {
+			if tc.status == 200 && reason != "" {
+				continue
+			}
+			got := p.Decide(apns.Response{Status: tc.status, Reason: reason}, worker.Try{Attempt: 1})
+			if got.Action != tc.action || got.Halt != worker.GoOn {
+				t.Errorf("status %d, reason %q: got %+v, want action %d", tc.status, reason, got, tc.action)
+			}
+		}
+	}
+}
+
+func TestPolicyBackOff(t *testing.T) {
+	t.Parallel()
+	p := worker.NewPolicy()
+	at := func(r apns.Response, lane job.Lane, attempt int) worker.Decision {
+		return p.Decide(r, worker.Try{Lane: lane, Attempt: attempt})
+	}
+	down := apns.Response{Status: 503, Reason: apns.ServiceUnavailable}
+	if d := at(down, job.Transactional, 1).Delay; d > 2*second {
+		t.Errorf("first 5xx of a transactional one: got %s, want a quick retry", d)
+	}
+	if d := at(down, job.Transactional, 2).Delay; d < 7*minute || d > 15*minute {
+		t.Errorf("second 5xx of a transactional one: got %s, want Apple's 15 minutes", d)
+	}
+	if d := at(down, job.Bulk, 10).Delay; d < 30*minute || d > 60*minute {
+		t.Errorf("tenth 5xx: got %s, want at most an hour", d)
+	}
+	if d := at(down, job.Bulk, 30); d.Action != worker.Bury {
+		t.Errorf("thirtieth 5xx: got %+v, want it given up", d)
+	}
+	if d := at(apns.Response{Err: apns.ErrNotSent}, job.Bulk, 1000); d.Action != worker.Retry || d.Delay > minute {
+		t.Errorf("thousandth try that APNs never saw: got %+v, want another one", d)
+	}
+	if d := at(apns.Response{Status: 403, Reason: apns.Forbidden}, job.Bulk, 1000); d.Action != worker.Retry {
+		t.Errorf("refused credential: got %+v, want it kept until somebody mends that", d)
+	}
+}
+
+// Never retried, whatever happens: Apple's list in "Handling notification
+// responses from APNs".
+func TestPolicyNeverRetries(t *testing.T) {
+	t.Parallel()
+	p := worker.NewPolicy()
+	for _, reason := range []apns.Reason{apns.BadDeviceToken, apns.DeviceTokenNotForTopic, apns.ExpiredToken, apns.Unregistered, apns.PayloadTooLarge} {
+		for attempt := 1; attempt < 40; attempt++ {
+			if got := p.Decide(apns.Response{Status: 400, Reason: reason}, worker.Try{Attempt: attempt}); got.Action == worker.Retry {
+				t.Errorf("%s at attempt %d: got a retry", reason, attempt)
+			}
+		}
+	}
+}

@@ -1,0 +1,209 @@
+package worker
+
+import (
+	"context"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/pushfleet/pushfleet/job"
+	"github.com/pushfleet/pushfleet/store"
+)
+
+// storeRetry is how long a message goes back for when Redis did not answer.
+const storeRetry = 5 * time.Second
+
+// process takes messages of one lane from their arrival to the last answer. What
+// is settled earlier leaves the batch on the way.
+func (w *Worker) process(ctx context.Context, l *lane, batch []*message) {
+	var fresh, again []*message
+	for _, m := range batch {
+		switch {
+		case m.bad != nil:
+			go w.buryInvalid(ctx, m)
+		case w.tooEarly(m):
+		case m.redelivered():
+			again = append(again, m)
+		default:
+			fresh = append(fresh, m)
+		}
+	}
+	if len(again) > 0 {
+		// Those wait for the recorder; the others need not.
+		go func() {
+			if again = w.recall(ctx, again); len(again) > 0 {
+				w.deliver(ctx, l, again)
+			}
+		}()
+	}
+	if len(fresh) > 0 {
+		w.deliver(ctx, l, fresh)
+	}
+}
+
+// tooEarly hands back a message whose time has not come.
+func (w *Worker) tooEarly(m *message) bool {
+	wait := m.job.SendAfter.Sub(w.cfg.Now())
+	if m.job.SendAfter.IsZero() || wait <= 0 {
+		return false
+	}
+	w.handBack(m, wait)
+	return true
+}
+
+// recall reads what is known of messages that were delivered before, and returns
+// those of which something is left to do now.
+func (w *Worker) recall(ctx context.Context, batch []*message) []*message {
+	if err := w.recorded.wait(ctx); err != nil {
+		return w.handBackAll(batch, storeRetry, "wait for the recorder", err)
+	}
+	keys := make([]store.JobKey, len(batch))
+	for i, m := range batch {
+		keys[i] = m.key()
+	}
+	progress, err := w.cfg.Progress.Progress(ctx, keys)
+	if err != nil {
+		return w.handBackAll(batch, storeRetry, "read progress", err)
+	}
+	left := batch[:0]
+	for i, m := range batch {
+		m.progress = progress[i]
+		if m.in.Deliveries > 100 && m.in.Deliveries%100 == 0 {
+			w.log.Warn("message comes again and again", zap.String("app", m.lane.app.Name), zap.String("job_id", m.root), zap.Uint64("deliveries", m.in.Deliveries))
+		}
+		wait := m.progress.RetryAt.Sub(w.cfg.Now())
+		switch {
+		case m.progress.Complete:
+			w.acknowledge(m)
+		case wait > markInterval:
+			// A server restart brings delayed messages back at once.
+			w.handBack(m, wait)
+		default:
+			left = append(left, m)
+		}
+	}
+	return left
+}
+
+// deliver identifies, resolves, decides and sends.
+func (w *Worker) deliver(ctx context.Context, l *lane, batch []*message) {
+	if batch = w.guard(ctx, batch); len(batch) == 0 {
+		return
+	}
+	now := w.cfg.Now()
+	live := batch[:0]
+	for _, m := range batch {
+		if m.expiry = m.job.Expiration(m.in.StoredAt); m.expiry.Passed(now) {
+			w.expire(m)
+			continue
+		}
+		live = append(live, m)
+	}
+	if batch = w.resolve(ctx, l, live); len(batch) == 0 {
+		return
+	}
+	w.send(ctx, l, batch)
+}
+
+// guard drops messages whose job id belongs to another message.
+func (w *Worker) guard(ctx context.Context, batch []*message) []*message {
+	claims := make([]store.Claim, 0, len(batch))
+	claiming := make([]int, 0, len(batch))
+	for i, m := range batch {
+		if m.job.ID != "" {
+			claims = append(claims, store.Claim{App: m.lane.app.Name, Lane: m.lane.lane, ID: m.job.ID, Sequence: m.in.Sequence})
+			claiming = append(claiming, i)
+		}
+	}
+	if len(claims) == 0 {
+		return batch
+	}
+	duplicate, err := w.cfg.Progress.Guard(ctx, claims)
+	if err != nil {
+		return w.withoutStore(batch, "guard job ids", err)
+	}
+	isDuplicate := make(map[*message]bool)
+	for n, i := range claiming {
+		if duplicate[n] {
+			isDuplicate[batch[i]] = true
+		}
+	}
+	left := batch[:0]
+	for _, m := range batch {
+		if isDuplicate[m] {
+			w.refuseDuplicate(m)
+			continue
+		}
+		left = append(left, m)
+	}
+	return left
+}
+
+// withoutStore returns the messages that may be sent although Redis does not
+// answer: those that name their device tokens and that nobody had before. The
+// others go back.
+func (w *Worker) withoutStore(batch []*message, doing string, cause error) []*message {
+	var left, rest []*message
+	for _, m := range batch {
+		if len(m.job.To.Tokens) > 0 && !m.redelivered() {
+			left = append(left, m)
+		} else {
+			rest = append(rest, m)
+		}
+	}
+	if len(left) > 0 {
+		w.log.Warn("sends without the token set", zap.String("while", doing), zap.Int("messages", len(left)), zap.Error(cause))
+	}
+	if len(rest) > 0 {
+		w.handBackAll(rest, storeRetry, doing, cause)
+	}
+	return left
+}
+
+// handBackAll hands messages back because something did not answer.
+func (w *Worker) handBackAll(batch []*message, delay time.Duration, doing string, cause error) []*message {
+	w.log.Warn("hands messages back", zap.String("while", doing), zap.Int("messages", len(batch)), zap.Error(cause))
+	for _, m := range batch {
+		w.handBack(m, delay)
+	}
+	return nil
+}
+
+// expire settles a job whose time is over.
+func (w *Worker) expire(m *message) {
+	others := make([]other, 0, m.job.To.Len())
+	for _, t := range m.job.To.Tokens {
+		if m.isSettled(job.RecipientHash(t)) {
+			continue
+		}
+		others = append(others, other{Recipient: job.Recipient{DeviceToken: t, Result: job.Expired}})
+	}
+	// Which devices these would have been is not looked up any more.
+	for _, u := range m.job.To.Users {
+		others = append(others, other{Recipient: job.Recipient{User: u, Result: job.Expired}})
+	}
+	for _, in := range m.job.To.Installs {
+		others = append(others, other{Recipient: job.Recipient{Install: in, Result: job.Expired}})
+	}
+	m.mu.Lock()
+	m.others = others
+	m.mu.Unlock()
+	w.metrics.settled(m.lane, 0, job.Expired, "", len(others))
+	w.finished.push(m)
+}
+
+// refuseDuplicate settles a message whose job id was used before.
+func (w *Worker) refuseDuplicate(m *message) {
+	o := job.JobOutcome{
+		ID: m.root, Sequence: m.in.Sequence, QueuedAt: m.in.StoredAt, Attempt: 1,
+		Others: []job.Recipient{{Result: job.Duplicate, Reason: "the id was used before"}},
+	}
+	w.metrics.settled(m.lane, 0, job.Duplicate, "", 1)
+	w.publish(m, []job.JobOutcome{o}, func() { w.acknowledge(m) })
+}
+
+// isSettled reports whether an earlier delivery settled a recipient.
+func (m *message) isSettled(hash uint64) bool {
+	_, ok := m.progress.Settled[hash]
+	return ok
+}

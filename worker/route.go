@@ -1,0 +1,81 @@
+package worker
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/pushfleet/pushfleet/apns"
+	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/job"
+)
+
+// Sender sends batches to one APNs environment with one credential.
+type Sender interface {
+	// Send calls done exactly once for each notification before it returns; see
+	// [apns.Client.Send].
+	Send(ctx context.Context, lane job.Lane, batch []apns.Notification, done func(i int, r apns.Response))
+}
+
+// App is one app that the worker sends for.
+type App struct {
+	Name     string
+	BundleID string
+	// Environment is that of device tokens that the token set does not know.
+	Environment device.Environment
+	Routes      []*Route
+}
+
+// Route is one way to APNs: an app's environment and credential. It is not
+// copied after first use.
+type Route struct {
+	Environment device.Environment
+	Topics      []string // that the credential is for; empty: all
+	Sender      Sender
+
+	mu      sync.Mutex
+	stopped map[string]time.Time // guarded by mu: topic, or "" for all -> until
+}
+
+// route returns the route for an environment and topic, or nil. A credential for
+// the topic goes before one for all topics.
+func (a *App) route(env device.Environment, topic string) *Route {
+	var general *Route
+	for _, r := range a.Routes {
+		switch {
+		case r.Environment != env:
+		case slices.Contains(r.Topics, topic):
+			return r
+		case len(r.Topics) == 0 && general == nil:
+			general = r
+		}
+	}
+	return general
+}
+
+// stop halts a topic of the route, or all of it with topic "", until a time. It
+// reports whether that is news.
+func (r *Route) stop(topic string, now, until time.Time) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stopped == nil {
+		r.stopped = make(map[string]time.Time)
+	}
+	news := !r.stopped[topic].After(now)
+	r.stopped[topic] = until
+	return news
+}
+
+// stoppedUntil returns until when a topic is halted; zero if it is not.
+func (r *Route) stoppedUntil(topic string, now time.Time) time.Time {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var until time.Time
+	for _, key := range [...]string{"", topic} {
+		if t := r.stopped[key]; t.After(now) && t.After(until) {
+			until = t
+		}
+	}
+	return until
+}

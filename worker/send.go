@@ -1,0 +1,169 @@
+package worker
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/pushfleet/pushfleet/apns"
+	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/job"
+)
+
+// item is one notification of a batch: a recipient of a message.
+type item struct {
+	m *message
+	i int
+}
+
+// batch is what goes to one route in one call.
+type batch struct {
+	notifications []apns.Notification
+	items         []item
+}
+
+// send sends to every undecided recipient of messages of one lane. It returns
+// when each has had its answer.
+func (w *Worker) send(ctx context.Context, l *lane, messages []*message) {
+	batches := make(map[*Route]*batch)
+	now := time.Now()
+	for _, m := range messages {
+		switch {
+		case m.left == 0:
+			w.finished.push(m)
+		case !m.ours(now):
+			w.lose(m)
+		default:
+			m.startedAt = now
+			w.enqueue(m, batches)
+		}
+	}
+	var others sync.WaitGroup
+	rest := len(batches)
+	for route, b := range batches {
+		if rest--; rest == 0 {
+			w.sendBatch(ctx, l, route, b)
+			break
+		}
+		others.Go(func() { w.sendBatch(ctx, l, route, b) })
+	}
+	others.Wait()
+}
+
+// enqueue adds a message's undecided recipients to the batches of their routes.
+func (w *Worker) enqueue(m *message, batches map[*Route]*batch) {
+	app := m.lane.app
+	n := apns.Notification{
+		Topic: m.topic, PushType: m.job.EffectivePushType(), Priority: uint8(m.job.EffectivePriority()), //nolint:gosec // 1, 5 or 10
+		Expiration: m.expiry.Header(), CollapseID: m.job.CollapseID,
+	}
+	var err error
+	if n.Payload, err = m.job.RenderPayload(); err != nil {
+		// Parse has rendered it before: this cannot fail now.
+		panic("worker: a parsed job does not render: " + err.Error())
+	}
+	// Counted before the first answer can come: decide is called concurrently.
+	ids := job.NewAPNsIDs(app.Name, m.root)
+	now := w.cfg.Now()
+	routes := make(map[device.Environment]*Route, 1)
+	halted := false
+	for i := range m.recipients {
+		r := &m.recipients[i]
+		if r.fate != undecided {
+			continue
+		}
+		route, ok := routes[r.environment]
+		if !ok {
+			route = app.route(r.environment, n.Topic)
+			routes[r.environment] = route
+		}
+		if until := route.stoppedUntil(n.Topic, now); !until.IsZero() {
+			halted = m.wait(i, until.Sub(now), r.attempts)
+			continue
+		}
+		b := batches[route]
+		if b == nil {
+			b = &batch{}
+			batches[route] = b
+		}
+		n.DeviceToken, n.APNsID = r.token, ids.ID(r.token)
+		b.notifications = append(b.notifications, n)
+		b.items = append(b.items, item{m, i})
+	}
+	if halted {
+		w.finished.push(m)
+	}
+}
+
+func (w *Worker) sendBatch(ctx context.Context, l *lane, route *Route, b *batch) {
+	route.Sender.Send(ctx, l.lane, b.notifications, func(n int, r apns.Response) {
+		w.answered(ctx, route, b.items[n], &b.notifications[n], r)
+	})
+}
+
+// answered settles one recipient by what APNs said, or did not say. It runs on
+// the connection's reader and does not block.
+func (w *Worker) answered(ctx context.Context, route *Route, it item, n *apns.Notification, resp apns.Response) {
+	m := it.m
+	r := &m.recipients[it.i]
+	now := w.cfg.Now()
+	d := w.policy.Decide(resp, Try{Lane: m.lane.lane, Attempt: r.attempts + 1, OnUnknown: m.job.OnUnknown})
+	if d.Halt != GoOn {
+		w.halt(m, route, n.Topic, d.Halt, resp, now)
+	}
+	var last bool
+	switch d.Action {
+	case Accept:
+		w.metrics.accepted(m.lane, r.environment, now.Sub(m.in.StoredAt))
+		last = m.decide(it.i, accepted, nil)
+	case Retry:
+		attempts := r.attempts
+		if d.Attempted {
+			attempts++
+		}
+		delay := d.Delay
+		if ctx.Err() != nil && !d.Attempted {
+			delay = 0 // the worker goes: somebody else may try at once
+		}
+		w.metrics.retried(m.lane, resp)
+		last = m.wait(it.i, delay, attempts)
+	case Drop, Bury:
+		o := other{environment: r.environment, Recipient: job.Recipient{
+			DeviceToken: r.token, Result: job.Rejected, Reason: string(resp.Reason), Status: resp.Status,
+			Timestamp: resp.Timestamp, Generation: r.generation, WrongKind: r.wrongKind, SentAt: m.startedAt,
+		}}
+		switch {
+		case resp.Err != nil && d.Action == Drop:
+			o.Result, o.Reason = job.Unknown, "no answer"
+		case resp.Err != nil || resp.Status >= 500:
+			o.Result = job.Failed
+			if o.Reason == "" {
+				o.Reason = "no answer"
+			}
+		}
+		w.metrics.settled(m.lane, r.environment, o.Result, o.Reason, 1)
+		if d.Action == Bury {
+			last = m.bury(it.i, o.Reason, &o)
+		} else {
+			last = m.decide(it.i, settledOther, &o)
+		}
+	}
+	if last {
+		w.finished.push(m)
+	}
+}
+
+// halt stops a route, or one topic of it, after an answer that says that its
+// configuration is wrong.
+func (w *Worker) halt(m *message, route *Route, topic string, h Halt, resp apns.Response, now time.Time) {
+	if h == StopRoute {
+		topic = ""
+	}
+	if route.stop(topic, now, now.Add(stopFor)) {
+		w.log.Error("route is stopped: mend its configuration",
+			zap.String("app", m.lane.app.Name), zap.Stringer("environment", route.Environment),
+			zap.String("topic", topic), zap.String("reason", string(resp.Reason)), zap.Int("status", resp.Status), zap.Duration("tried_again_in", stopFor))
+	}
+}

@@ -1,0 +1,283 @@
+package worker
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/job"
+	"github.com/pushfleet/pushfleet/store"
+	"github.com/pushfleet/pushfleet/stream"
+)
+
+// finished collects messages of which nothing is undecided any more. It takes
+// them from goroutines that must not block, and is bounded by the room.
+type finished struct {
+	mu       sync.Mutex
+	messages []*message // guarded by mu
+	ready    chan struct{}
+}
+
+func newFinished() *finished { return &finished{ready: make(chan struct{}, 1)} }
+
+func (f *finished) push(m *message) {
+	f.mu.Lock()
+	f.messages = append(f.messages, m)
+	f.mu.Unlock()
+	select {
+	case f.ready <- struct{}{}:
+	default:
+	}
+}
+
+func (f *finished) drain() []*message {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	out := f.messages
+	f.messages = nil
+	return out
+}
+
+// settleLoop settles finished messages until stop is closed.
+func (w *Worker) settleLoop(ctx context.Context, stop <-chan struct{}) {
+	for {
+		select {
+		case <-w.finished.ready:
+		case <-stop:
+			return
+		}
+		for _, m := range w.finished.drain() {
+			w.settle(ctx, m)
+		}
+	}
+}
+
+// settle tells what became of a message's recipients, and then acknowledges the
+// message or hands it back.
+func (w *Worker) settle(ctx context.Context, m *message) {
+	var letters, waits bool
+	for i := range m.recipients {
+		switch m.recipients[i].fate {
+		case buried:
+			letters = true
+		case waiting:
+			waits = true
+		}
+	}
+	if letters {
+		// What is given up goes to DEAD first; that waits for JetStream.
+		go func() {
+			if w.buryRecipients(ctx, m) {
+				w.tell(ctx, m, waits)
+			}
+		}()
+		return
+	}
+	w.tell(ctx, m, waits)
+}
+
+func (w *Worker) tell(ctx context.Context, m *message, waits bool) {
+	outcomes := m.outcomes(!waits)
+	if waits {
+		if len(outcomes) == 0 {
+			go w.postpone(ctx, m)
+			return
+		}
+		w.publish(m, outcomes, func() { go w.postpone(ctx, m) })
+		return
+	}
+	w.publish(m, outcomes, func() { w.acknowledge(m) })
+}
+
+// publish stores outcomes and goes on with next. If they will not be stored, the
+// message goes back as it is: that may repeat notifications, and loses none.
+func (w *Worker) publish(m *message, outcomes []job.JobOutcome, next func()) {
+	w.cfg.Outcomes.Publish(m.lane.app.Name, m.lane.lane, outcomes, func(err error) {
+		if err != nil {
+			w.log.Error("outcomes were not stored", zap.String("app", m.lane.app.Name), zap.String("job_id", m.root), zap.Error(err))
+			w.handBack(m, 0)
+			return
+		}
+		next()
+	})
+}
+
+// outcomes says what became of the recipients that were settled at this
+// delivery; complete says that none is left.
+func (m *message) outcomes(complete bool) []job.JobOutcome {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	base := job.JobOutcome{ID: m.root, Sequence: m.in.Sequence, QueuedAt: m.in.StoredAt, Attempt: m.progress.Attempts + 1}
+	perEnvironment := make([]job.JobOutcome, 0, 1)
+	of := func(env device.Environment) *job.JobOutcome {
+		for i := range perEnvironment {
+			o := &perEnvironment[i]
+			if o.Environment == env || env == device.EnvironmentUnset {
+				return o
+			}
+			if o.Environment == device.EnvironmentUnset {
+				o.Environment = env
+				return o
+			}
+		}
+		o := base
+		o.Environment = env
+		perEnvironment = append(perEnvironment, o)
+		return &perEnvironment[len(perEnvironment)-1]
+	}
+	for i := range m.recipients {
+		r := &m.recipients[i]
+		if r.fate != accepted {
+			continue
+		}
+		o := of(r.environment)
+		if o.Accepted == nil {
+			o.Accepted = make([]device.Token, 0, len(m.recipients)-i)
+		}
+		if r.fresh && r.generation != 0 {
+			o.Fresh = append(o.Fresh, len(o.Accepted))
+		}
+		o.Accepted = append(o.Accepted, r.token)
+	}
+	for i := range m.others {
+		o := of(m.others[i].environment)
+		o.Others = append(o.Others, m.others[i].Recipient)
+	}
+	if complete {
+		if len(perEnvironment) == 0 { // an earlier delivery settled the last ones
+			perEnvironment = append(perEnvironment, base)
+		}
+		end := &perEnvironment[len(perEnvironment)-1]
+		end.Complete = true
+		end.Total = max(len(m.recipients), len(m.others))
+		end.Whole = len(perEnvironment) == 1 && len(m.progress.Settled) == 0
+	}
+	return perEnvironment
+}
+
+// acknowledge ends a message.
+func (w *Worker) acknowledge(m *message) {
+	if err := m.in.Ack(); err != nil {
+		// It comes again, and its progress says that it is complete.
+		w.log.Warn("cannot acknowledge", zap.Uint64("sequence", m.in.Sequence), zap.Error(err))
+	}
+	w.release(m)
+}
+
+// handBack ends a message here; JetStream delivers it again after delay.
+func (w *Worker) handBack(m *message, delay time.Duration) {
+	w.nak(m.in, delay)
+	w.release(m)
+}
+
+// lose ends a message that is somebody else's by now.
+func (w *Worker) lose(m *message) {
+	w.log.Warn("drops a message that it held too long", zap.String("app", m.lane.app.Name), zap.String("job_id", m.root))
+	w.release(m)
+}
+
+func (w *Worker) release(m *message) {
+	w.flight.remove(m)
+	w.room.adjust(m.lane.holder, -m.cost)
+	w.handling.Done()
+}
+
+// postpone hands back a message of which some recipients are tried later.
+func (w *Worker) postpone(ctx context.Context, m *message) {
+	now := w.cfg.Now()
+	h, delay := m.retries(now)
+	if h.Attempts > 0 || delay > 0 {
+		// Without it the message would be tried too early once, after a restart of
+		// the server: better than not at all.
+		if err := w.cfg.Progress.HandBack(ctx, m.key(), h); err != nil {
+			w.log.Warn("cannot remember a retry", zap.String("job_id", m.root), zap.Error(err))
+		}
+	}
+	w.handBack(m, delay)
+}
+
+// retries returns what must be remembered of the recipients that are tried
+// later, and when the first of them is due. Most wait alike and are remembered
+// by the message; those that differ, one by one.
+func (m *message) retries(now time.Time) (store.HandBack, time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	first := -1
+	for i := range m.recipients {
+		if r := &m.recipients[i]; r.fate == waiting && (first < 0 || r.delay < m.recipients[first].delay) {
+			first = i
+		}
+	}
+	delay, attempts := m.recipients[first].delay, m.recipients[first].attempts
+	h := store.HandBack{RetryAt: now.Add(delay), Attempts: attempts}
+	for i := range m.recipients {
+		r := &m.recipients[i]
+		if r.fate != waiting || r.attempts == attempts && r.delay <= 2*delay+time.Second {
+			continue
+		}
+		if h.Waiting == nil {
+			h.Waiting = make(map[uint64]store.Wait)
+		}
+		h.Waiting[r.hash] = store.Wait{Attempts: r.attempts, RetryAt: now.Add(r.delay)}
+	}
+	return h, delay
+}
+
+// buryInvalid gives up a message that is no job.
+func (w *Worker) buryInvalid(ctx context.Context, m *message) {
+	w.metrics.deadLetter(m.lane, "invalid")
+	if w.buryUntilStored(ctx, m, stream.Letter{Reason: m.bad.Error(), Last: w.cfg.Now()}) {
+		w.acknowledge(m)
+	}
+}
+
+// buryRecipients gives up the recipients for which the job is at fault, one dead
+// letter for each reason.
+func (w *Worker) buryRecipients(ctx context.Context, m *message) bool {
+	byReason := make(map[string][]device.Token)
+	total := 0
+	for i := range m.recipients {
+		if r := &m.recipients[i]; r.fate == buried {
+			byReason[r.reason] = append(byReason[r.reason], r.token)
+			total++
+		}
+	}
+	for reason, tokens := range byReason {
+		letter := stream.Letter{Reason: reason, Root: m.root, Last: w.cfg.Now()}
+		if len(tokens) < len(m.recipients) {
+			part := *m.job
+			part.To = job.Recipients{Tokens: tokens}
+			body, err := part.MarshalJSON()
+			if err != nil {
+				panic("worker: a parsed job does not encode: " + err.Error())
+			}
+			letter.Body = body
+		}
+		w.metrics.deadLetter(m.lane, reason)
+		if !w.buryUntilStored(ctx, m, letter) {
+			return false
+		}
+	}
+	w.log.Warn("job has dead letters", zap.String("app", m.lane.app.Name), zap.String("job_id", m.root), zap.Int("recipients", total), zap.Int("reasons", len(byReason)))
+	return true
+}
+
+// buryUntilStored stores a dead letter, however long that takes, and reports
+// whether it is stored; if not, the worker goes and the message is handed back.
+func (w *Worker) buryUntilStored(ctx context.Context, m *message, letter stream.Letter) bool {
+	for {
+		err := w.cfg.Streams.Bury(ctx, m.in, letter)
+		if err == nil {
+			return true
+		}
+		if ctx.Err() != nil {
+			w.handBack(m, 0)
+			return false
+		}
+		w.log.Error("cannot store a dead letter", zap.String("app", m.lane.app.Name), zap.Error(err))
+		pause(ctx, fetchPause)
+	}
+}

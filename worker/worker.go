@@ -1,0 +1,214 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/job"
+	"github.com/pushfleet/pushfleet/store"
+	"github.com/pushfleet/pushfleet/stream"
+)
+
+// Devices answers which devices recipients are.
+type Devices interface {
+	Lookup(ctx context.Context, app string, tokens []device.Token, dst []store.Entry) ([]store.Entry, error)
+	ByUsers(ctx context.Context, app string, users []string) ([][]store.Entry, error)
+	ByInstalls(ctx context.Context, app string, installs []string) ([][]store.Entry, error)
+}
+
+// Progress remembers what of a job is settled; see [store.Store].
+type Progress interface {
+	Guard(ctx context.Context, claims []store.Claim) ([]bool, error)
+	Progress(ctx context.Context, keys []store.JobKey) ([]store.Progress, error)
+	MarkSettled(ctx context.Context, marks []store.Mark) error
+	HandBack(ctx context.Context, k store.JobKey, h store.HandBack) error
+}
+
+// Outcomes stores what became of notifications.
+type Outcomes interface {
+	// Publish hands over outcomes of one job and calls stored once, from another
+	// goroutine: with nil when all are stored, with an error when they will not
+	// be. stored must not block.
+	Publish(app string, lane job.Lane, outcomes []job.JobOutcome, stored func(error))
+}
+
+// Config describes a worker.
+type Config struct {
+	Name    string // unique in the fleet
+	Version string // told to the others
+	Apps    []*App
+
+	// MaxInFlight is how many notifications the worker holds at once; 0: 20,000.
+	// At least twice [job.MaxRecipients].
+	MaxInFlight int
+	// DrainTimeout is how long Run goes on with what is in flight when it is
+	// told to stop; 0: 25 s.
+	DrainTimeout time.Duration
+	// StrayInterval is how often JOBS is searched for jobs of unknown apps; 0: 10 s.
+	// Such jobs are given up when their app was unknown to all workers for
+	// StrayAfter; 0: one minute.
+	StrayInterval, StrayAfter time.Duration
+
+	Streams  *stream.Streams
+	Devices  Devices
+	Progress Progress
+	Outcomes Outcomes
+
+	Logger  *zap.Logger           // nil: none
+	Metrics prometheus.Registerer // nil: none
+	Now     func() time.Time      // nil: time.Now
+}
+
+// Worker takes jobs and settles them. Make one with [New], run it once.
+type Worker struct {
+	cfg      Config
+	log      *zap.Logger
+	policy   *Policy
+	room     *room
+	metrics  *metrics
+	recorded *recorded
+	flight   *flight
+	finished *finished
+	lanes    []*lane
+
+	// handling counts messages from their arrival to their ack, nak or loss.
+	handling sync.WaitGroup
+
+	mu        sync.Mutex
+	consuming int // guarded by mu: lanes whose consumer stands
+}
+
+// New returns a worker. It touches nothing until it runs.
+func New(cfg Config) (*Worker, error) {
+	if cfg.MaxInFlight == 0 {
+		cfg.MaxInFlight = 20_000
+	}
+	if cfg.MaxInFlight < 2*job.MaxRecipients {
+		return nil, fmt.Errorf("max in flight: must be at least %d, got %d", 2*job.MaxRecipients, cfg.MaxInFlight)
+	}
+	if cfg.DrainTimeout == 0 {
+		cfg.DrainTimeout = 25 * time.Second
+	}
+	if cfg.StrayInterval == 0 {
+		cfg.StrayInterval = 10 * time.Second
+	}
+	if cfg.StrayAfter == 0 {
+		cfg.StrayAfter = time.Minute
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = zap.NewNop()
+	}
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	if cfg.Name == "" {
+		return nil, errors.New("worker name: must not be empty")
+	}
+	w := &Worker{
+		cfg: cfg, log: cfg.Logger.Named("worker"),
+		policy: NewPolicy(), room: newRoom(cfg.MaxInFlight), flight: newFlight(), finished: newFinished(),
+	}
+	w.metrics = newMetrics(cfg.Metrics, w)
+	w.recorded = newRecorded(cfg.Streams)
+	for _, app := range cfg.Apps {
+		if !stream.ValidName(app.Name) {
+			return nil, fmt.Errorf("app %q: must be letters, digits, '-' and '_'", app.Name)
+		}
+		for _, l := range job.Lanes() {
+			w.lanes = append(w.lanes, &lane{app: app, lane: l, holder: &holder{lane: l}, mean: 1})
+		}
+	}
+	return w, nil
+}
+
+// Run works until ctx ends. Then it stops taking, finishes what is in flight
+// within the drain timeout, hands the rest back to JetStream, and returns. The
+// error is nil unless the worker could not start.
+func (w *Worker) Run(ctx context.Context) error {
+	// Two contexts: ctx says stop taking, work says stop working.
+	work, stopWork := context.WithCancelCause(context.WithoutCancel(ctx))
+	defer stopWork(nil)
+
+	for _, l := range w.lanes {
+		if err := w.openLane(ctx, l); err != nil {
+			return err
+		}
+	}
+	var keepers, intakes sync.WaitGroup
+	// What keeps and settles goes on until the last message is handed back.
+	keepCtx, stopKeeping := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopKeeping()
+	keepers.Go(func() { w.keep(keepCtx) })
+	keepers.Go(func() { w.recorded.run(keepCtx) })
+	keepers.Go(func() { w.watchStrays(ctx) })
+	keepers.Go(func() { w.settleLoop(work, keepCtx.Done()) })
+	for _, l := range w.lanes {
+		intakes.Go(func() { w.intake(ctx, work, l) })
+	}
+	w.log.Info("worker takes jobs", zap.String("worker", w.cfg.Name), zap.Int("apps", len(w.cfg.Apps)), zap.Int("max_in_flight", w.cfg.MaxInFlight))
+
+	<-ctx.Done()
+	w.log.Info("worker drains", zap.Int("in_flight", w.room.inUse()), zap.Duration("drain_timeout", w.cfg.DrainTimeout))
+	drained := make(chan struct{})
+	go func() {
+		defer close(drained)
+		intakes.Wait()
+		w.handling.Wait()
+	}()
+	timeout := time.NewTimer(w.cfg.DrainTimeout)
+	defer timeout.Stop()
+	select {
+	case <-drained:
+	case <-timeout.C:
+		w.log.Warn("drain timeout is over, handing back", zap.Int("in_flight", w.room.inUse()))
+		stopWork(errDrainTimeout)
+		<-drained
+	}
+	stopKeeping()
+	keepers.Wait()
+	w.log.Info("worker has stopped")
+	return nil
+}
+
+var errDrainTimeout = errors.New("worker: drain timeout")
+
+func (w *Worker) openLane(ctx context.Context, l *lane) error {
+	if err := w.cfg.Streams.ReleaseApp(ctx, l.app.Name); err != nil {
+		return err
+	}
+	c, err := w.cfg.Streams.LaneConsumer(ctx, l.app.Name, l.lane)
+	if err != nil {
+		return err
+	}
+	l.consumer = c
+	w.mu.Lock()
+	w.consuming++
+	w.mu.Unlock()
+	return nil
+}
+
+// Ready returns nil while the worker takes jobs of every app.
+func (w *Worker) Ready() error {
+	w.mu.Lock()
+	consuming := w.consuming
+	w.mu.Unlock()
+	if consuming < len(w.lanes) {
+		return fmt.Errorf("consuming %d of %d lanes", consuming, len(w.lanes))
+	}
+	if !w.cfg.Streams.Connected() {
+		return errors.New("not connected to nats")
+	}
+	for _, l := range w.lanes {
+		if err := l.failing(); err != nil {
+			return fmt.Errorf("app %s, lane %s: %w", l.app.Name, l.lane, err)
+		}
+	}
+	return nil
+}
