@@ -19,7 +19,6 @@ import (
 	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
-	"golang.org/x/net/http2"
 
 	"github.com/pushfleet/pushfleet/device"
 	"github.com/pushfleet/pushfleet/job"
@@ -80,10 +79,16 @@ func New(cfg ClientConfig) (*Client, error) {
 	default:
 		return nil, errors.New("apns: no credential")
 	}
+	var protocols http.Protocols
+	protocols.SetHTTP2(true)
 	for range n {
-		c.conns = append(c.conns, &http.Client{Transport: &http2.Transport{
-			TLSClientConfig: tlsConfig, StrictMaxConcurrentStreams: true,
-			ReadIdleTimeout: 15 * time.Second, PingTimeout: 15 * time.Second, WriteByteTimeout: 15 * time.Second,
+		c.conns = append(c.conns, &http.Client{Transport: &http.Transport{
+			TLSClientConfig: tlsConfig.Clone(), Protocols: &protocols, ForceAttemptHTTP2: true,
+			HTTP2: &http.HTTP2Config{
+				// Without it a lowered stream limit makes it dial: a connect storm.
+				StrictMaxConcurrentRequests: true,
+				SendPingTimeout:             15 * time.Second, PingTimeout: 15 * time.Second, WriteByteTimeout: 15 * time.Second,
+			},
 		}})
 	}
 	return c, nil

@@ -207,7 +207,7 @@ func parseMark(text string) (job.Recipient, error) {
 	}
 	r := job.Recipient{
 		Result: job.Result(parts[0]), Reason: parts[5],
-		Status: int(n[0]), Timestamp: n[1], Generation: uint32(n[2]), //nolint:gosec // as formatMark wrote it
+		Status: int(n[0]), Timestamp: n[1], Generation: uint32(n[2]),
 	}
 	if n[3] != 0 {
 		r.SentAt = time.UnixMilli(n[3])

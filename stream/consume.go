@@ -145,7 +145,7 @@ func (c *Consumer) Take(n int) ([]*Message, error) {
 	return messages, c.fetchError(batch.Error())
 }
 
-// Delivered returns how far the durable has come: every message of its stream
+// AckFloor returns how far the durable has come: every message of its stream
 // up to AckFloor has been acknowledged.
 func (c *Consumer) AckFloor(ctx context.Context) (uint64, error) {
 	info, err := c.consumer.Info(ctx)
@@ -162,7 +162,7 @@ func (c *Consumer) Backlog(ctx context.Context) (waiting, unacknowledged int, er
 	if err != nil {
 		return 0, 0, fmt.Errorf("ask for consumer %s: %w", c.name, err)
 	}
-	return int(info.NumPending), info.NumAckPending, nil //nolint:gosec // counts far below 2^63
+	return int(info.NumPending), info.NumAckPending, nil
 }
 
 func (c *Consumer) message(msg jetstream.Msg) (*Message, error) {

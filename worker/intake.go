@@ -59,9 +59,10 @@ func (l *lane) setFailing(err error) {
 func (w *Worker) intake(ctx, work context.Context, l *lane) {
 	idle := true
 	for ctx.Err() == nil {
-		least := max(1, int(l.mean+0.5))
-		most := least
+		// An idle lane holds next to nothing: there may be many.
+		least, most := 1, 1
 		if !idle {
+			least = max(1, int(l.mean+0.5))
 			most = least * l.burst
 		}
 		took, err := w.room.take(ctx, l.holder, least, most)
@@ -81,6 +82,10 @@ func (w *Worker) intake(ctx, work context.Context, l *lane) {
 		if err != nil && ctx.Err() == nil {
 			w.log.Warn("cannot fetch", zap.String("app", l.app.Name), zap.Stringer("lane", l.lane), zap.Error(err))
 			pause(ctx, fetchPause)
+			// Somebody may have deleted the consumer.
+			if err := w.openLane(ctx, l); err != nil {
+				w.log.Debug("cannot ensure consumer", zap.Error(err))
+			}
 		}
 		if idle = len(messages) == 0; idle {
 			l.burst = 0

@@ -93,7 +93,9 @@ func (w *Worker) deliver(ctx context.Context, l *lane, batch []*message) {
 	now := w.cfg.Now()
 	live := batch[:0]
 	for _, m := range batch {
-		if m.expiry = m.job.Expiration(m.in.StoredAt); m.expiry.Passed(now) {
+		m.expiry = m.job.Expiration(m.in.StoredAt)
+		// Where something is still to be told, it must be resolved first.
+		if m.expiry.Passed(now) && len(m.progress.Marked) == 0 {
 			w.expire(m)
 			continue
 		}
@@ -169,7 +171,8 @@ func (w *Worker) handBackAll(batch []*message, delay time.Duration, doing string
 	return nil
 }
 
-// expire settles a job whose time is over.
+// expire settles a job whose time is over, without looking anybody up: a stale
+// backlog goes at the rate of reading.
 func (w *Worker) expire(m *message) {
 	others := make([]other, 0, m.job.To.Len())
 	for _, t := range m.job.To.Tokens {
@@ -178,7 +181,6 @@ func (w *Worker) expire(m *message) {
 		}
 		others = append(others, other{Recipient: job.Recipient{DeviceToken: t, Result: job.Expired}})
 	}
-	// Which devices these would have been is not looked up any more.
 	for _, u := range m.job.To.Users {
 		others = append(others, other{Recipient: job.Recipient{User: u, Result: job.Expired}})
 	}

@@ -55,8 +55,13 @@ func (w *Worker) send(ctx context.Context, l *lane, messages []*message) {
 // enqueue adds a message's undecided recipients to the batches of their routes.
 func (w *Worker) enqueue(m *message, batches map[*Route]*batch) {
 	app := m.lane.app
+	now := w.cfg.Now()
+	if m.expiry.Passed(now) {
+		w.expireRest(m)
+		return
+	}
 	n := apns.Notification{
-		Topic: m.topic, PushType: m.job.EffectivePushType(), Priority: uint8(m.job.EffectivePriority()), //nolint:gosec // 1, 5 or 10
+		Topic: m.topic, PushType: m.job.EffectivePushType(), Priority: uint8(m.job.EffectivePriority()),
 		Expiration: m.expiry.Header(), CollapseID: m.job.CollapseID,
 	}
 	var err error
@@ -66,7 +71,6 @@ func (w *Worker) enqueue(m *message, batches map[*Route]*batch) {
 	}
 	// Counted before the first answer can come: decide is called concurrently.
 	ids := job.NewAPNsIDs(app.Name, m.root)
-	now := w.cfg.Now()
 	routes := make(map[device.Environment]*Route, 1)
 	halted := false
 	for i := range m.recipients {
@@ -93,6 +97,20 @@ func (w *Worker) enqueue(m *message, batches map[*Route]*batch) {
 		b.items = append(b.items, item{m, i})
 	}
 	if halted {
+		w.finished.push(m)
+	}
+}
+
+// expireRest settles the undecided recipients of a message whose time is over.
+func (w *Worker) expireRest(m *message) {
+	last := false
+	for i := range m.recipients {
+		if r := &m.recipients[i]; r.fate == undecided {
+			w.metrics.settled(m.lane, r.environment, job.Expired, "", 1)
+			last = m.decide(i, settledOther, &other{Recipient: job.Recipient{DeviceToken: r.token, Result: job.Expired}})
+		}
+	}
+	if last {
 		w.finished.push(m)
 	}
 }

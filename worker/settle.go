@@ -152,7 +152,7 @@ func (m *message) outcomes(complete bool) []job.JobOutcome {
 		}
 		end := &perEnvironment[len(perEnvironment)-1]
 		end.Complete = true
-		end.Total = max(len(m.recipients), len(m.others))
+		end.Total = max(len(m.recipients), len(m.others)+len(m.progress.Settled))
 		end.Whole = len(perEnvironment) == 1 && len(m.progress.Settled) == 0
 	}
 	return perEnvironment

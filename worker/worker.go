@@ -80,9 +80,6 @@ type Worker struct {
 
 	// handling counts messages from their arrival to their ack, nak or loss.
 	handling sync.WaitGroup
-
-	mu        sync.Mutex
-	consuming int // guarded by mu: lanes whose consumer stands
 }
 
 // New returns a worker. It touches nothing until it runs.
@@ -122,7 +119,7 @@ func New(cfg Config) (*Worker, error) {
 			return nil, fmt.Errorf("app %q: must be letters, digits, '-' and '_'", app.Name)
 		}
 		for _, l := range job.Lanes() {
-			w.lanes = append(w.lanes, &lane{app: app, lane: l, holder: &holder{lane: l}, mean: 1})
+			w.lanes = append(w.lanes, &lane{app: app, lane: l, holder: &holder{lane: l}, mean: 1, fail: errNotStarted})
 		}
 	}
 	return w, nil
@@ -177,7 +174,10 @@ func (w *Worker) Run(ctx context.Context) error {
 	return nil
 }
 
-var errDrainTimeout = errors.New("worker: drain timeout")
+var (
+	errDrainTimeout = errors.New("worker: drain timeout")
+	errNotStarted   = errors.New("not consuming yet")
+)
 
 func (w *Worker) openLane(ctx context.Context, l *lane) error {
 	if err := w.cfg.Streams.ReleaseApp(ctx, l.app.Name); err != nil {
@@ -188,20 +188,12 @@ func (w *Worker) openLane(ctx context.Context, l *lane) error {
 		return err
 	}
 	l.consumer = c
-	w.mu.Lock()
-	w.consuming++
-	w.mu.Unlock()
+	l.setFailing(nil)
 	return nil
 }
 
 // Ready returns nil while the worker takes jobs of every app.
 func (w *Worker) Ready() error {
-	w.mu.Lock()
-	consuming := w.consuming
-	w.mu.Unlock()
-	if consuming < len(w.lanes) {
-		return fmt.Errorf("consuming %d of %d lanes", consuming, len(w.lanes))
-	}
 	if !w.cfg.Streams.Connected() {
 		return errors.New("not connected to nats")
 	}

@@ -211,7 +211,7 @@ func TestRecordsEnvironmentRoutes(t *testing.T) {
 // What APNs says about device tokens reaches the token set, by its rules.
 func TestFeedback(t *testing.T) {
 	registered := time.Now()
-	var after, before = registered.Add(time.Hour).UnixMilli(), registered.Add(-time.Hour).UnixMilli()
+	after, before := registered.Add(time.Hour).UnixMilli(), registered.Add(-time.Hour).UnixMilli()
 	f := setup(t, func(n *apns.Notification) apns.Response {
 		switch n.DeviceToken {
 		case token(1):
@@ -331,8 +331,7 @@ func TestSendAfterWaits(t *testing.T) {
 // Some recipients fail for now: the same message comes back, and is sent to those only.
 func TestRetrySendsToTheRest(t *testing.T) {
 	tries := make(map[device.Token]int)
-	var f *fixture
-	f = setup(t, func(n *apns.Notification) apns.Response {
+	f := setup(t, func(n *apns.Notification) apns.Response {
 		tries[n.DeviceToken]++ // one worker, one lane: one goroutine at a time
 		if n.DeviceToken == token(1) && tries[n.DeviceToken] == 1 {
 			return apns.Response{Status: 503, Reason: apns.ServiceUnavailable}
@@ -604,4 +603,55 @@ func TestNewRefuses(t *testing.T) {
 			t.Errorf("%s: got no error", name)
 		}
 	}
+}
+
+// A job expires between two deliveries: what was settled before is told as it
+// was, the rest as expired.
+func TestExpiredMeanwhile(t *testing.T) {
+	f := setup(t, nil)
+	key := store.JobKey{App: "shop", Lane: job.Bulk, Root: "e"}
+	err := f.set.MarkSettled(f.ctx, []store.Mark{{Job: key, Recipients: []store.Marked{
+		{Hash: job.RecipientHash(token(0)), Recipient: job.Recipient{Result: job.Accepted}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The first delivery goes to a worker that dies with it.
+	c, err := f.js.LaneConsumer(f.ctx, "shop", job.Bulk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	j := newJob("e", tokens(0, 3)...)
+	j.ExpiresAt = time.Now().Add(-time.Second)
+	f.publish(job.Bulk, j)
+	m, err := c.Wait(5 * time.Second)
+	if err != nil || m == nil {
+		t.Fatalf("first delivery: got %v, %v", m, err)
+	}
+	if err := m.Nak(0); err != nil {
+		t.Fatal(err)
+	}
+	f.start(options{})
+	if counts := results(f.completed("e")); counts["accepted"] != 1 || counts["expired"] != 2 {
+		t.Errorf("outcomes: got %v, want 1 accepted, as marked, and 2 expired", counts)
+	}
+	if n := len(f.sender.got()); n != 0 {
+		t.Errorf("sent: got %d, want none", n)
+	}
+}
+
+// Somebody deletes a lane's consumer: the worker makes it again.
+func TestDeletedConsumerComesBack(t *testing.T) {
+	f := setup(t, nil)
+	w := f.start(options{})
+	f.eventually("worker is ready", func() (string, bool) { err := w.Ready(); return fmt.Sprint(err), err == nil })
+	api, err := jetstream.New(f.js.NC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := api.DeleteConsumer(f.ctx, stream.Jobs, stream.LaneDurable("shop", job.Bulk)); err != nil {
+		t.Fatal(err)
+	}
+	f.publish(job.Bulk, newJob("after", token(1)))
+	f.completed("after")
 }

@@ -1,0 +1,294 @@
+package apnstest
+
+import (
+	"encoding/binary"
+	"encoding/json"
+	"strconv"
+	"sync"
+)
+
+// verdict is an answer's index in answers.
+type verdict uint8
+
+// What a request can be answered with. The first is the only good one.
+const (
+	accepted verdict = iota
+	badCollapseID
+	badDeviceToken
+	badExpirationDate
+	badMessageID
+	badPriority
+	badTopic
+	deviceTokenNotForTopic
+	duplicateHeaders
+	invalidPushType
+	missingDeviceToken
+	missingTopic
+	payloadEmpty
+	topicDisallowed
+	expiredProviderToken
+	forbidden
+	invalidProviderToken
+	missingProviderToken
+	unrelatedKeyIDInToken
+	badEnvironmentKeyIDInToken
+	badEnvironmentKeyInToken
+	badPath
+	methodNotAllowed
+	expiredToken
+	unregistered
+	payloadTooLarge
+	tooManyProviderTokenUpdates
+	tooManyRequests
+	// Broadcast and channel management only.
+	featureNotEnabled
+	missingChannelID
+	badChannelID
+	channelNotRegistered
+	badRequestParams
+	badRequestPayload
+	missingPushType
+	cannotCreateChannelConfig
+	topicMismatch
+	missingChannelQueueSize
+	created
+	deleted
+	verdicts
+)
+
+// answers gives each verdict its status and reason (Apple, Handling notification
+// responses from APNs; Sending channel management requests to APNs).
+var answers = [verdicts]struct {
+	status int
+	reason string
+}{
+	accepted:                    {200, ""},
+	badCollapseID:               {400, "BadCollapseId"},
+	badDeviceToken:              {400, "BadDeviceToken"},
+	badExpirationDate:           {400, "BadExpirationDate"},
+	badMessageID:                {400, "BadMessageId"},
+	badPriority:                 {400, "BadPriority"},
+	badTopic:                    {400, "BadTopic"},
+	deviceTokenNotForTopic:      {400, "DeviceTokenNotForTopic"},
+	duplicateHeaders:            {400, "DuplicateHeaders"},
+	invalidPushType:             {400, "InvalidPushType"},
+	missingDeviceToken:          {400, "MissingDeviceToken"},
+	missingTopic:                {400, "MissingTopic"},
+	payloadEmpty:                {400, "PayloadEmpty"},
+	topicDisallowed:             {400, "TopicDisallowed"},
+	expiredProviderToken:        {403, "ExpiredProviderToken"},
+	forbidden:                   {403, "Forbidden"},
+	invalidProviderToken:        {403, "InvalidProviderToken"},
+	missingProviderToken:        {403, "MissingProviderToken"},
+	unrelatedKeyIDInToken:       {403, "UnrelatedKeyIdInToken"},
+	badEnvironmentKeyIDInToken:  {403, "BadEnvironmentKeyIdInToken"},
+	badEnvironmentKeyInToken:    {403, "BadEnvironmentKeyInToken"},
+	badPath:                     {404, "BadPath"},
+	methodNotAllowed:            {405, "MethodNotAllowed"},
+	expiredToken:                {410, "ExpiredToken"},
+	unregistered:                {410, "Unregistered"},
+	payloadTooLarge:             {413, "PayloadTooLarge"},
+	tooManyProviderTokenUpdates: {429, "TooManyProviderTokenUpdates"},
+	tooManyRequests:             {429, "TooManyRequests"},
+	featureNotEnabled:           {400, "FeatureNotEnabled"},
+	missingChannelID:            {400, "MissingChannelId"},
+	badChannelID:                {400, "BadChannelId"},
+	channelNotRegistered:        {400, "ChannelNotRegistered"},
+	badRequestParams:            {400, "BadRequestParams"},
+	badRequestPayload:           {400, "BadRequestPayload"},
+	missingPushType:             {400, "MissingPushType"},
+	cannotCreateChannelConfig:   {400, "CannotCreateChannelConfig"},
+	topicMismatch:               {403, "TopicMismatch"},
+	missingChannelQueueSize:     {400, "MissingChannelQueueSize"},
+	created:                     {201, ""},
+	deleted:                     {204, ""},
+}
+
+// outcome is an answer with what of it can be encoded once. It is immutable.
+type outcome struct {
+	status int
+	reason string
+	head   []byte // :status and, with a reason, content-type: a header block's beginning
+	body   []byte // {"reason":"…"} without the closing brace; nil without a reason
+}
+
+func newOutcome(status int, reason string) *outcome {
+	o := &outcome{status: status, reason: reason}
+	switch status { // RFC 7541, Appendix A
+	case 200:
+		o.head = []byte{0x88}
+	case 204:
+		o.head = []byte{0x89}
+	case 400:
+		o.head = []byte{0x8c}
+	case 404:
+		o.head = []byte{0x8d}
+	case 500:
+		o.head = []byte{0x8e}
+	default:
+		o.head = append([]byte{0x08, 0x03}, strconv.Itoa(status)...) // literal, name from the table
+	}
+	if reason != "" {
+		o.head = appendLiteral(append(o.head, 0x0f, 0x10), "application/json") // content-type has index 31
+		quoted, err := json.Marshal(reason)
+		if err != nil {
+			quoted = []byte(`""`) // cannot be: a string always encodes
+		}
+		o.body = append([]byte(`{"reason":`), quoted...)
+	}
+	return o
+}
+
+// isClientError reports whether APNs counts the answer against the connection:
+// any 4xx but 410 (Apple, Handling notification responses from APNs).
+func (o *outcome) isClientError() bool {
+	return o.status >= 400 && o.status < 500 && o.status != 410
+}
+
+// outcomes are all answers of a server. The fixed ones come first; fault rules
+// add their own.
+type outcomes struct {
+	fixed [verdicts]*outcome
+	mu    sync.Mutex
+	extra map[string]*outcome
+}
+
+func newOutcomes() *outcomes {
+	o := &outcomes{extra: make(map[string]*outcome)}
+	for i, a := range answers {
+		o.fixed[i] = newOutcome(a.status, a.reason)
+	}
+	return o
+}
+
+// named returns the outcome with a status and reason, the same one each time.
+func (o *outcomes) named(status int, reason string) *outcome {
+	for _, f := range o.fixed {
+		if f.status == status && f.reason == reason {
+			return f
+		}
+	}
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	key := strconv.Itoa(status) + reason
+	out := o.extra[key]
+	if out == nil {
+		out = newOutcome(status, reason)
+		o.extra[key] = out
+	}
+	return out
+}
+
+// appendLiteral appends a string without Huffman coding; it must be shorter than
+// 127 bytes or will be given a longer prefix.
+func appendLiteral(dst []byte, s string) []byte {
+	return append(appendInt(dst, 0, 7, len(s)), s...)
+}
+
+// appendInt appends an integer with a prefix of n bits (RFC 7541, 5.1).
+func appendInt(dst []byte, first byte, n, v int) []byte {
+	limit := 1<<n - 1
+	if v < limit {
+		return append(dst, first|byte(v))
+	}
+	dst = append(dst, first|byte(limit))
+	v -= limit
+	for v >= 0x80 {
+		dst = append(dst, byte(v)|0x80)
+		v >>= 7
+	}
+	return append(dst, byte(v))
+}
+
+// A UUID's text has 36 characters: 8-4-4-4-12.
+const uuidChars = 36
+
+// parseUUID reads a canonical UUID. upper says that it had upper-case digits.
+func parseUUID(s []byte) (id [16]byte, upper, ok bool) {
+	if len(s) != uuidChars || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+		return id, false, false
+	}
+	at := 0
+	var bad, sawUpper byte
+	for i := 0; i < uuidChars; {
+		if i == 8 || i == 13 || i == 18 || i == 23 {
+			i++
+			continue
+		}
+		hi, lo := hexDigits[s[i]], hexDigits[s[i+1]]
+		bad |= hi | lo
+		if s[i] < 'a' && s[i] > '9' || s[i+1] < 'a' && s[i+1] > '9' {
+			sawUpper = 1
+		}
+		id[at] = hi<<4 | lo&0x0f
+		at++
+		i += 2
+	}
+	return id, sawUpper != 0, bad&0xf0 == 0
+}
+
+// appendUUID appends a UUID's text.
+func appendUUID(dst []byte, id *[16]byte, upper bool) []byte {
+	digits := "0123456789abcdef"
+	if upper {
+		digits = "0123456789ABCDEF"
+	}
+	n := len(dst)
+	dst = append(dst, "00000000-0000-0000-0000-000000000000"...)
+	out := dst[n:]
+	at := 0
+	for _, b := range id {
+		if at == 8 || at == 13 || at == 18 || at == 23 {
+			at++
+		}
+		out[at], out[at+1] = digits[b>>4], digits[b&15]
+		at += 2
+	}
+	return dst
+}
+
+// hexDigits maps a character to its value; 0xf0 and above is no hex digit.
+var hexDigits = func() (t [256]byte) {
+	for i := range t {
+		t[i] = 0xff
+	}
+	for i := range byte(10) {
+		t['0'+i] = i
+	}
+	for i := range byte(6) {
+		t['a'+i], t['A'+i] = 10+i, 10+i
+	}
+	return t
+}()
+
+// appendUnhex appends the bytes that hex digits stand for.
+func appendUnhex(dst, src []byte) ([]byte, bool) {
+	if len(src)%2 != 0 {
+		return dst, false
+	}
+	var bad byte
+	for i := 0; i+1 < len(src); i += 2 {
+		hi, lo := hexDigits[src[i]], hexDigits[src[i+1]]
+		bad |= hi | lo
+		dst = append(dst, hi<<4|lo&0x0f)
+	}
+	return dst, bad&0xf0 == 0
+}
+
+// uniqueID makes the apns-unique-id of a sandbox answer: different from the
+// apns-id, and the same one again for the same id.
+func uniqueID(id [16]byte) [16]byte {
+	h := mix(binary.BigEndian.Uint64(id[:8]) ^ mix(binary.BigEndian.Uint64(id[8:])))
+	binary.BigEndian.PutUint64(id[:8], h)
+	binary.BigEndian.PutUint64(id[8:], mix(h))
+	return id
+}
+
+// mix is a step of SplitMix64: it turns numbers that are alike into numbers that
+// have nothing in common.
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}

@@ -1,0 +1,60 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/schollz/progressbar/v3"
+	"golang.org/x/term"
+)
+
+// bar shows the progress of long work: a moving bar on a terminal, a line every
+// few seconds elsewhere, nothing if it is to be quiet.
+type bar struct {
+	w           io.Writer
+	what        string
+	total, done int
+	moving      *progressbar.ProgressBar // nil: not on a terminal
+	quiet       bool
+	said        time.Time
+}
+
+// sayEvery is how often a line is written where there is no terminal.
+const sayEvery = 5 * time.Second
+
+func newBar(w io.Writer, total int, what string, quiet bool) *bar {
+	b := &bar{w: w, what: what, total: total, quiet: quiet, said: time.Now()}
+	if f, ok := w.(*os.File); ok && !quiet && term.IsTerminal(int(f.Fd())) {
+		b.moving = progressbar.NewOptions(total,
+			progressbar.OptionSetWriter(w), progressbar.OptionSetDescription(fmt.Sprintf("%-12s", what)),
+			progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString("devices"),
+			progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetWidth(30),
+		)
+	}
+	return b
+}
+
+func (b *bar) add(n int) {
+	b.done += n
+	switch {
+	case b.quiet:
+	case b.moving != nil:
+		_ = b.moving.Add(n) // a bar that cannot be drawn is not worth failing for
+	case time.Since(b.said) >= sayEvery:
+		b.said = time.Now()
+		fmt.Fprintf(b.w, "%s: %d of %d\n", b.what, b.done, b.total)
+	}
+}
+
+func (b *bar) finish() {
+	switch {
+	case b.quiet:
+	case b.moving != nil:
+		_ = b.moving.Finish()
+		fmt.Fprintln(b.w)
+	default:
+		fmt.Fprintf(b.w, "%s: %d of %d, done\n", b.what, b.done, b.total)
+	}
+}

@@ -1,0 +1,274 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pushfleet/pushfleet/config"
+	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/store"
+)
+
+func newDevice(g *globals) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "device",
+		Short: "Register, show and remove device tokens",
+		Args:  cobra.NoArgs,
+	}
+	var app string
+	cmd.PersistentFlags().StringVar(&app, "app", "", "app, as configured (required)")
+	cmd.AddCommand(newDeviceRegister(g, &app), newDeviceShow(g, &app), newDeviceRemove(g, &app))
+	return cmd
+}
+
+func newDeviceRegister(g *globals, app *string) *cobra.Command {
+	var r device.Registration
+	var previous, env, kind string
+	cmd := &cobra.Command{
+		Use:   "register TOKEN",
+		Short: "Register a device token, or register it again",
+		Long: `register stores a device token, as an app's backend does at every launch of the
+app. With --previous, or with an --install that had another token, the new token
+replaces the old one.`,
+		Example: `  pushfleet device register --app shop --user ada --install i-17 8f3a…
+  pushfleet device register --app shop --previous 8f3a… 77c0…`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			var err error
+			if r.Token, err = device.ParseToken(args[0]); err != nil {
+				return usagef("%v", err)
+			}
+			if previous != "" {
+				if r.PreviousToken, err = device.ParseToken(previous); err != nil {
+					return usagef("--previous: %v", err)
+				}
+			}
+			if r.Environment, err = device.ParseEnvironment(env); err != nil {
+				return usagef("--environment: %v", err)
+			}
+			if r.Kind, err = device.ParseKind(kind); err != nil {
+				return usagef("--kind: %v", err)
+			}
+			return withStore(cmd.Context(), g, *app, func(ctx context.Context, cfg *config.Config, set *store.Store) error {
+				if r.Environment == device.EnvironmentUnset {
+					r.Environment = device.Production
+					if a, ok := cfg.Apps[*app]; ok {
+						r.Environment = a.Environment
+					}
+				}
+				done, err := set.Register(ctx, *app, r)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "registered %s (%s, %s), generation %d\n", r.Token, r.Environment, r.Kind, done.Generation)
+				return nil
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&previous, "previous", "", "device token that this one replaces")
+	f.StringVar(&r.User, "user", "", "the customer's id of the user; none detaches the user")
+	f.StringVar(&r.InstallID, "install", "", "the customer's id of this installation of the app")
+	f.StringVar(&env, "environment", "", "production or sandbox (default: the app's)")
+	f.StringVar(&kind, "kind", "alert", "kind of device token: "+strings.Join(device.KindNames(), ", "))
+	f.StringVar(&r.Locale, "locale", "", "locale, such as de-AT")
+	f.StringVar(&r.Timezone, "timezone", "", "time zone, such as Europe/Vienna")
+	f.StringVar(&r.AppVersion, "app-version", "", "version of the app")
+	f.StringSliceVar(&r.Tags, "tag", nil, "tag; repeat for more")
+	f.StringToStringVar(&r.Attributes, "attribute", nil, "attribute, name=value; repeat for more")
+	return cmd
+}
+
+func newDeviceShow(g *globals, app *string) *cobra.Command {
+	var output, user string
+	cmd := &cobra.Command{
+		Use:     "show [TOKEN]",
+		Short:   "Show what is known of a device token, or of a user's",
+		Example: "  pushfleet device show --app shop 8f3a…\n  pushfleet device show --app shop --user ada --output json",
+		Args:    cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if (len(args) == 1) == (user != "") {
+				return usagef("give a device token or --user")
+			}
+			return withStore(cmd.Context(), g, *app, func(ctx context.Context, _ *config.Config, set *store.Store) error {
+				tokens, err := tokensOf(ctx, set, *app, user, args)
+				if err != nil {
+					return err
+				}
+				return showDevices(ctx, set, *app, tokens, output, cmd.OutOrStdout())
+			})
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	cmd.Flags().StringVar(&user, "user", "", "show the devices of this user")
+	return cmd
+}
+
+func tokensOf(ctx context.Context, set *store.Store, app, user string, args []string) ([]device.Token, error) {
+	if user == "" {
+		t, err := device.ParseToken(args[0])
+		if err != nil {
+			return nil, usagef("%v", err)
+		}
+		return []device.Token{t}, nil
+	}
+	found, err := set.ByUsers(ctx, app, []string{user})
+	if err != nil {
+		return nil, err
+	}
+	var tokens []device.Token
+	for _, e := range found[0] {
+		tokens = append(tokens, e.Token)
+	}
+	return tokens, nil
+}
+
+// shown is a device as `device show` prints it. The whole token is in it: it is
+// asked for by name.
+type shown struct {
+	Token        string            `json:"token"`
+	State        string            `json:"state"`
+	Reason       string            `json:"reason,omitempty"`
+	ChangedAt    *time.Time        `json:"changed_at,omitempty"`
+	RegisteredAt *time.Time        `json:"registered_at,omitempty"`
+	CreatedAt    *time.Time        `json:"created_at,omitempty"`
+	Generation   uint32            `json:"generation"`
+	Environment  string            `json:"environment"`
+	Kind         string            `json:"kind"`
+	Accepted     bool              `json:"accepted_before"`
+	User         string            `json:"user,omitempty"`
+	InstallID    string            `json:"install_id,omitempty"`
+	Locale       string            `json:"locale,omitempty"`
+	Timezone     string            `json:"timezone,omitempty"`
+	AppVersion   string            `json:"app_version,omitempty"`
+	Tags         []string          `json:"tags,omitempty"`
+	Attributes   map[string]string `json:"attributes,omitempty"`
+}
+
+func showDevices(ctx context.Context, set *store.Store, app string, tokens []device.Token, output string, out io.Writer) error {
+	list := make([]shown, 0, len(tokens))
+	for _, t := range tokens {
+		d, ok, err := set.Device(ctx, app, t)
+		if err != nil {
+			return err
+		}
+		if !ok {
+			return fmt.Errorf("device token %s is not known to app %s", t, app)
+		}
+		list = append(list, show(d))
+	}
+	if output == "json" {
+		enc := json.NewEncoder(out)
+		enc.SetIndent("", "  ")
+		return enc.Encode(list)
+	}
+	if len(list) == 0 {
+		fmt.Fprintln(out, "no devices")
+	}
+	for _, d := range list {
+		fmt.Fprintf(out, "%s  %s %s, %s", d.Token, d.Environment, d.Kind, d.State)
+		if d.Reason != "" {
+			fmt.Fprintf(out, " since %s: %s", d.ChangedAt.Format(time.DateTime), d.Reason)
+		}
+		fmt.Fprintln(out)
+		for _, line := range [][2]string{
+			{"user", d.User},
+			{"install", d.InstallID},
+			{"locale", d.Locale},
+			{"time zone", d.Timezone},
+			{"app version", d.AppVersion},
+			{"tags", strings.Join(d.Tags, ", ")},
+		} {
+			if line[1] != "" {
+				fmt.Fprintf(out, "  %-12s %s\n", line[0], line[1])
+			}
+		}
+		if d.RegisteredAt != nil {
+			fmt.Fprintf(out, "  %-12s %s (generation %d)\n", "registered", d.RegisteredAt.Format(time.DateTime), d.Generation)
+		}
+	}
+	return nil
+}
+
+func show(d device.Device) shown {
+	s := shown{
+		Token: d.Token.Hex(), State: d.Record.State.String(), Generation: d.Record.Generation,
+		RegisteredAt: timeOf(d.Record.RegisteredAt), ChangedAt: timeOf(d.Record.ChangedAt),
+		Environment: d.Record.Environment.String(), Kind: d.Record.Kind.String(), Accepted: d.Record.Accepted,
+		User: d.User, InstallID: d.InstallID, Locale: d.Locale, Timezone: d.Timezone, AppVersion: d.AppVersion,
+		Tags: d.Tags, Attributes: d.Attributes,
+	}
+	if !d.Record.Usable() {
+		s.Reason = d.Record.Reason.String()
+	}
+	if !d.CreatedAt.IsZero() {
+		s.CreatedAt = &d.CreatedAt
+	}
+	return s
+}
+
+func timeOf(ms int64) *time.Time {
+	if ms == 0 {
+		return nil
+	}
+	t := time.UnixMilli(ms).UTC()
+	return &t
+}
+
+func newDeviceRemove(g *globals, app *string) *cobra.Command {
+	return &cobra.Command{
+		Use:     "remove TOKEN",
+		Short:   "Remove a device token: nothing is sent to it until it is registered again",
+		Example: "  pushfleet device remove --app shop 8f3a…",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			t, err := device.ParseToken(args[0])
+			if err != nil {
+				return usagef("%v", err)
+			}
+			return withStore(cmd.Context(), g, *app, func(ctx context.Context, _ *config.Config, set *store.Store) error {
+				was, err := set.Delete(ctx, *app, t, device.Deleted)
+				if err != nil {
+					return err
+				}
+				if !was {
+					return fmt.Errorf("device token %s is not known to app %s", t, *app)
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "removed %s\n", t)
+				return nil
+			})
+		},
+	}
+}
+
+// withStore opens the token set for a command.
+func withStore(ctx context.Context, g *globals, app string, do func(context.Context, *config.Config, *store.Store) error) error {
+	if app == "" {
+		return usagef("--app is needed")
+	}
+	cfg, err := g.load()
+	if err != nil {
+		return err
+	}
+	if err := knownApp(cfg, app); err != nil {
+		return err
+	}
+	set, client, err := connectRedis(cfg.Redis)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return do(ctx, cfg, set)
+}
+
+func appNames(cfg *config.Config) string {
+	return strings.Join(slices.Sorted(maps.Keys(cfg.Apps)), ", ")
+}

@@ -1,0 +1,157 @@
+package main
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"golang.org/x/net/http/httpproxy"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pushfleet/pushfleet/apns"
+	"github.com/pushfleet/pushfleet/config"
+	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/feedback"
+	"github.com/pushfleet/pushfleet/store"
+	"github.com/pushfleet/pushfleet/stream"
+	"github.com/pushfleet/pushfleet/worker"
+)
+
+// fleet is what one worker process runs: worker, publisher and recorder on the
+// same streams and token set.
+//
+//	worker -> publisher -> OUTCOMES -> recorder -> token set
+type fleet struct {
+	worker    *worker.Worker
+	publisher *feedback.Publisher
+	recorder  *feedback.Recorder // nil: other processes record
+	clients   []*apns.Client
+}
+
+// newFleet wires a worker process.
+func newFleet(cfg *config.Config, streams *stream.Streams, set *store.Store, log *zap.Logger, reg prometheus.Registerer) (*fleet, error) {
+	if len(cfg.Apps) == 0 {
+		return nil, errors.New("apps: none is configured, so there is nothing to send for")
+	}
+	f := &fleet{publisher: feedback.NewPublisher(feedback.PublisherConfig{Streams: streams, Worker: cfg.Worker.Name, Logger: log})}
+	if cfg.Worker.Recorder {
+		f.recorder = feedback.NewRecorder(feedback.RecorderConfig{Streams: streams, TokenSet: set, Ledger: set, Logger: log, Metrics: reg})
+	}
+	apps, err := f.openApps(cfg, log, reg)
+	if err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	f.worker, err = worker.New(worker.Config{
+		Name: cfg.Worker.Name, Version: version, Apps: apps,
+		MaxInFlight: cfg.Worker.MaxInFlight, DrainTimeout: cfg.Worker.DrainTimeout,
+		Streams: streams, Devices: set, Progress: set, Outcomes: f.publisher,
+		Logger: log, Metrics: reg,
+	})
+	if err != nil {
+		return nil, errors.Join(err, f.close())
+	}
+	return f, nil
+}
+
+// openApps makes an APNs client for each app, environment and credential.
+func (f *fleet) openApps(cfg *config.Config, log *zap.Logger, reg prometheus.Registerer) ([]*worker.App, error) {
+	var apps []*worker.App
+	var errs []error
+	for _, name := range slices.Sorted(maps.Keys(cfg.Apps)) {
+		app := cfg.Apps[name]
+		a := &worker.App{Name: name, BundleID: app.BundleID, Environment: app.Environment}
+		for i, cred := range app.Credentials {
+			routes, err := f.openCredential(cfg, name, app, cred, log, reg)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("app %s, credential %d: %w", name, i+1, err))
+			}
+			a.Routes = append(a.Routes, routes...)
+		}
+		apps = append(apps, a)
+	}
+	return apps, errors.Join(errs...)
+}
+
+func (f *fleet) openCredential(cfg *config.Config, name string, app config.App, cred config.Credential, log *zap.Logger, reg prometheus.Registerer) ([]*worker.Route, error) {
+	loaded, err := loadCredential(cred)
+	if err != nil {
+		return nil, err
+	}
+	environments := []device.Environment{cred.Environment}
+	if cred.Environment == device.EnvironmentUnset {
+		environments = []device.Environment{device.Production, device.Sandbox}
+	}
+	var roots *x509.CertPool
+	endpoint := ""
+	if app.Endpoint != nil {
+		endpoint = app.Endpoint.URL
+		if app.Endpoint.CAFile != "" {
+			if roots, err = certPool(app.Endpoint.CAFile); err != nil {
+				return nil, fmt.Errorf("endpoint: %w", err)
+			}
+		}
+		// A stand-in is one environment: the app's.
+		environments = slices.DeleteFunc(environments, func(e device.Environment) bool { return e != app.Environment })
+	}
+	var routes []*worker.Route
+	for _, env := range environments {
+		client, err := apns.New(apns.ClientConfig{
+			Credential: loaded, Environment: env, URL: endpoint, RootCAs: roots,
+			Connections: cfg.Worker.Connections, MaxConnections: cfg.Worker.MaxConnections, RequestTimeout: cfg.Worker.RequestTimeout,
+			Proxy:  proxy(),
+			Logger: log.With(zap.String("app", name), zap.Stringer("environment", env)),
+			Metrics: prometheus.WrapRegistererWith(prometheus.Labels{
+				"app": name, "environment": env.String(), "credential": loaded.String(),
+			}, reg),
+		})
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", env, err)
+		}
+		f.clients = append(f.clients, client)
+		routes = append(routes, &worker.Route{Environment: env, Topics: cred.Topics, Sender: client})
+	}
+	return routes, nil
+}
+
+func loadCredential(cred config.Credential) (apns.Credential, error) {
+	if cred.Key != nil {
+		return apns.LoadKey(apns.KeyConfig{
+			Path: cred.Key.Path, Base64: cred.Key.Base64.Reveal(), KeyID: cred.Key.KeyID, TeamID: cred.Key.TeamID,
+		})
+	}
+	return apns.LoadCertificate(apns.CertificateConfig{Path: cred.Certificate.Path, Password: cred.Certificate.Password.Reveal()})
+}
+
+// proxy reads HTTPS_PROXY and NO_PROXY.
+func proxy() func(*url.URL) (*url.URL, error) { return httpproxy.FromEnvironment().ProxyFunc() }
+
+// run works until ctx ends and the worker has drained. What feeds on the worker
+// stops after it.
+func (f *fleet) run(ctx context.Context) error {
+	after, stopAfter := context.WithCancel(context.WithoutCancel(ctx))
+	defer stopAfter()
+	g, ctx := errgroup.WithContext(ctx)
+	var tail errgroup.Group
+	tail.Go(func() error { return f.publisher.Run(after) })
+	if f.recorder != nil {
+		tail.Go(func() error { return f.recorder.Run(after) })
+	}
+	g.Go(func() error { return f.worker.Run(ctx) })
+	err := g.Wait()
+	stopAfter()
+	return errors.Join(err, tail.Wait(), f.close())
+}
+
+func (f *fleet) close() error {
+	var errs []error
+	for _, c := range f.clients {
+		errs = append(errs, c.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/redis/go-redis/v9"
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+
+	"github.com/pushfleet/pushfleet/config"
+	"github.com/pushfleet/pushfleet/store"
+	"github.com/pushfleet/pushfleet/stream"
+)
+
+// globals are the flags that every command has.
+type globals struct {
+	configPath string
+	logLevel   string
+	logFormat  string
+}
+
+func (g *globals) register(root *cobra.Command) {
+	f := root.PersistentFlags()
+	f.StringVarP(&g.configPath, "config", "c", "", "configuration file (default: $PUSHFLEET_CONFIG, else none)")
+	f.StringVar(&g.logLevel, "log-level", "", "debug, info, warn or error (default: as configured, else info)")
+	f.StringVar(&g.logFormat, "log-format", "", "console or json (default: as configured, else console)")
+}
+
+// load reads the configuration.
+func (g *globals) load() (*config.Config, error) {
+	path := g.configPath
+	if path == "" {
+		path = os.Getenv("PUSHFLEET_CONFIG")
+	}
+	cfg, err := config.Load(path, os.Environ())
+	if err != nil {
+		return nil, fmt.Errorf("configuration:\n%w", err)
+	}
+	if g.logLevel != "" {
+		cfg.Log.Level = g.logLevel
+	}
+	if g.logFormat != "" {
+		cfg.Log.Format = g.logFormat
+	}
+	return cfg, nil
+}
+
+// logger makes the process's logger.
+func logger(cfg config.Log) (*zap.Logger, error) {
+	level, err := zapcore.ParseLevel(cfg.Level)
+	if err != nil {
+		return nil, usagef("log level: must be debug, info, warn or error, got %q", cfg.Level)
+	}
+	var zc zap.Config
+	switch cfg.Format {
+	case "json":
+		zc = zap.NewProductionConfig()
+		zc.EncoderConfig.EncodeTime = zapcore.RFC3339NanoTimeEncoder
+	case "console", "":
+		zc = zap.NewDevelopmentConfig()
+		zc.Development = false
+		zc.EncoderConfig.EncodeTime = zapcore.TimeEncoderOfLayout("15:04:05.000")
+		zc.EncoderConfig.EncodeCaller = nil
+	default:
+		return nil, usagef("log format: must be console or json, got %q", cfg.Format)
+	}
+	zc.Level = zap.NewAtomicLevelAt(level)
+	zc.DisableStacktrace = true
+	log, err := zc.Build()
+	if err != nil {
+		return nil, fmt.Errorf("make logger: %w", err)
+	}
+	return log, nil
+}
+
+// connectNATS connects and makes the streams exist.
+func connectNATS(ctx context.Context, cfg *config.Config, role string, log *zap.Logger) (*nats.Conn, *stream.Streams, error) {
+	nc, err := stream.Connect(stream.ConnectConfig{
+		URL: cfg.NATS.URL, Name: "pushfleet " + role,
+		CredentialsFile: cfg.NATS.CredentialsFile, NKeySeedFile: cfg.NATS.NKeySeedFile,
+		User: cfg.NATS.User, Password: cfg.NATS.Password.Reveal(),
+		CAFile: cfg.NATS.TLS.CAFile, CertFile: cfg.NATS.TLS.CertFile, KeyFile: cfg.NATS.TLS.KeyFile,
+		Timeout: cfg.NATS.ConnectTimeout,
+	}, log.Named("nats"))
+	if err != nil {
+		return nil, nil, err
+	}
+	streams, err := stream.Open(ctx, nc, stream.Config{Replicas: cfg.NATS.Replicas})
+	if err != nil {
+		nc.Close()
+		return nil, nil, err
+	}
+	return nc, streams, nil
+}
+
+// connectRedis opens the token set. It does not wait for Redis.
+func connectRedis(cfg config.Redis) (*store.Store, redis.UniversalClient, error) {
+	tlsConfig, err := redisTLS(cfg.TLS)
+	if err != nil {
+		return nil, nil, err
+	}
+	client := redis.NewUniversalClient(&redis.UniversalOptions{
+		Addrs: cfg.Addresses, Username: cfg.Username, Password: cfg.Password.Reveal(),
+		DB: cfg.DB, MasterName: cfg.MasterName, TLSConfig: tlsConfig,
+		ReadTimeout: 3 * time.Second, WriteTimeout: 3 * time.Second, ContextTimeoutEnabled: true,
+	})
+	return store.New(client, store.Config{}), client, nil
+}

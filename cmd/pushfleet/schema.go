@@ -1,0 +1,24 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pushfleet/pushfleet/job"
+)
+
+func newSchema() *cobra.Command {
+	schemas := map[string]func() []byte{"job": job.Schema, "outcome": job.OutcomeSchema}
+	return &cobra.Command{
+		Use:       "schema {job|outcome}",
+		Short:     "Print the JSON Schema of a job or of outcomes",
+		Example:   "  pushfleet schema job > job.schema.json",
+		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
+		ValidArgs: []string{"job", "outcome"},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n", schemas[args[0]]())
+			return err
+		},
+	}
+}

@@ -1,0 +1,98 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+)
+
+func newWorker(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:   "worker",
+		Short: "Take jobs, send them to APNs, record what became of them",
+		Long: `worker takes jobs of all configured apps from JetStream, sends them to APNs, and
+records what became of them. Start as many as you like: they share the work.
+
+SIGTERM stops it taking; what is in flight is finished within worker.drain_timeout,
+the rest goes back to JetStream. A second signal ends it at once; nothing is lost.
+
+It serves /livez, /readyz and /metrics on worker.listen.`,
+		Example: "  pushfleet worker --config pushfleet.yaml\n  pushfleet worker -c pushfleet.yaml --log-format json",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return runWorkerProcess(cmd.Context(), g, nil) },
+	}
+}
+
+// runWorkerProcess is all of a worker process. serving, if not nil, is told
+// where the probes are.
+func runWorkerProcess(ctx context.Context, g *globals, serving func(net.Addr)) error {
+	cfg, err := g.load()
+	if err != nil {
+		return err
+	}
+	if err := cfg.CheckFiles(); err != nil {
+		return fmt.Errorf("configuration:\n%w", err)
+	}
+	log, err := logger(cfg.Log)
+	if err != nil {
+		return err
+	}
+	defer log.Sync() //nolint:errcheck // a terminal cannot be synced
+	if cfg.Worker.Name == "" {
+		if cfg.Worker.Name, err = os.Hostname(); err != nil {
+			return fmt.Errorf("worker.name: not set, and the host has no name: %w", err)
+		}
+	}
+	nc, streams, err := connectNATS(ctx, cfg, "worker "+cfg.Worker.Name, log)
+	if err != nil {
+		return err
+	}
+	defer func() {
+		// Acknowledgements are written without waiting.
+		_ = nc.FlushTimeout(2 * time.Second) // else they come again, and are known
+		nc.Close()
+	}()
+	set, client, err := connectRedis(cfg.Redis)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if err := set.Check(ctx); err != nil {
+		log.Warn("redis is not as it should be", zap.Error(err))
+	}
+	reg := newRegistry()
+	f, err := newFleet(cfg, streams, set, log, reg)
+	if err != nil {
+		return err
+	}
+	ready := func(ctx context.Context) error {
+		return errors.Join(f.worker.Ready(), streams.Ready(ctx), set.Check(ctx))
+	}
+	// The probes answer until the worker has drained.
+	probes, stopProbes := context.WithCancel(context.WithoutCancel(ctx))
+	var g2 errgroup.Group
+	work, stopWork := context.WithCancelCause(ctx)
+	defer stopWork(nil)
+	g2.Go(func() error {
+		err := serve(probes, cfg.Worker.Listen, newOps(reg, ready), func(a net.Addr) {
+			log.Info("serves /livez, /readyz and /metrics", zap.Stringer("address", a))
+			if serving != nil {
+				serving(a)
+			}
+		})
+		stopWork(err)
+		return err
+	})
+	g2.Go(func() error {
+		defer stopProbes()
+		return f.run(work)
+	})
+	return g2.Wait()
+}
