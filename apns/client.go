@@ -1,22 +1,16 @@
 package apns
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
+	"net"
 	"net/url"
-	"strconv"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
@@ -24,156 +18,153 @@ import (
 	"github.com/pushfleet/pushfleet/job"
 )
 
-// ClientConfig describes one route.
+// ClientConfig describes one route. Its zero values mean the defaults named.
 type ClientConfig struct {
 	Credential  Credential
 	Environment device.Environment // Production unless it says Sandbox
-	URL         string             // empty: Apple's host of the environment
+	URL         string             // https; empty: Apple's host of the environment
 	RootCAs     *x509.CertPool     // nil: the system's
 
-	Connections    int           // 0: 2
-	MaxConnections int           // 0: 8
-	RequestTimeout time.Duration // from hand-over to answer; 0: 30 s
+	Connections    int // kept open once something was sent; 0: 2
+	MaxConnections int // opened while streams are the limit; 0: 8, or Connections if that is more
+	// DialsPerMinute bounds the attempts to open a connection, whatever happens.
+	// 0: 20.
+	DialsPerMinute int
+	// MaxStreams is how many requests a connection has open at once, if APNs allows
+	// as many. 0: 1500, the largest limit observed.
+	MaxStreams int
+	// RequestTimeout is how long a notification waits for a stream, and then, from
+	// its writing, for its answer. 0: 30 s.
+	RequestTimeout time.Duration
 
-	Proxy   func(*url.URL) (*url.URL, error) // nil: none
+	Proxy   func(*url.URL) (*url.URL, error) // nil: none; http and https proxies, by CONNECT
 	Logger  *zap.Logger                      // nil: none
 	Metrics prometheus.Registerer            // nil: none
-	Now     func() time.Time                 // nil: time.Now
+	Now     func() time.Time                 // clock of ages and rotation; nil: time.Now
+
+	dialGap time.Duration // between two attempts; 0: dialGap. Shorter in tests
+}
+
+func (c ClientConfig) withDefaults() ClientConfig {
+	for _, d := range []struct {
+		value *int
+		def   int
+	}{
+		{&c.Connections, 2},
+		{&c.MaxConnections, 8},
+		{&c.DialsPerMinute, dialsPerMinute},
+	} {
+		if *d.value <= 0 {
+			*d.value = d.def
+		}
+	}
+	c.MaxConnections = max(c.MaxConnections, c.Connections)
+	if c.RequestTimeout <= 0 {
+		c.RequestTimeout = 30 * time.Second
+	}
+	if c.URL == "" {
+		c.URL = "https://api.push.apple.com"
+		if c.Environment == device.Sandbox {
+			c.URL = "https://api.sandbox.push.apple.com"
+		}
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	if c.Now == nil {
+		c.Now = time.Now
+	}
+	if c.dialGap == 0 {
+		c.dialGap = dialGap
+	}
+	return c
 }
 
 // Client sends to one route. It is safe for concurrent use; the caller closes it.
 type Client struct {
-	url     string
-	timeout time.Duration
-	tokens  *ProviderTokens // nil with a certificate
-	conns   []*http.Client
-	next    atomic.Uint64
-	slots   chan struct{}
+	pool       *pool
+	calls      sync.Pool // of *call
+	unregister func()
 }
 
-const inFlightPerConnection = 500
-
-// New returns the client of a route. It connects when the first batch comes.
+// New returns the client of a route. It connects when the first batch comes, and
+// keeps its connections. Errors say what is wrong with cfg.
 func New(cfg ClientConfig) (*Client, error) {
-	base := cfg.URL
-	if base == "" {
-		base = "https://api.push.apple.com"
-		if cfg.Environment == device.Sandbox {
-			base = "https://api.sandbox.push.apple.com"
-		}
+	cfg = cfg.withDefaults()
+	target, err := url.Parse(cfg.URL)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("apns: url: %w", err)
+	case target.Scheme != "https" || target.Host == "":
+		return nil, fmt.Errorf("apns: url %s: must be https with a host", target.Redacted())
 	}
-	n := cfg.Connections
-	if n == 0 {
-		n = 2
+	tlsConfig := &tls.Config{
+		MinVersion: tls.VersionTLS12, RootCAs: cfg.RootCAs, ServerName: target.Hostname(), NextProtos: []string{"h2"},
+		DynamicRecordSizingDisabled: true, // small records cost more than the latency they save
 	}
-	c := &Client{url: base + "/3/device/", timeout: cfg.RequestTimeout, slots: make(chan struct{}, n*inFlightPerConnection)}
-	if c.timeout == 0 {
-		c.timeout = 30 * time.Second
-	}
-	tlsConfig := &tls.Config{MinVersion: tls.VersionTLS12, RootCAs: cfg.RootCAs}
+	var tokens *ProviderTokens
 	switch {
 	case cfg.Credential.key != nil:
-		c.tokens = NewProviderTokens(cfg.Credential, cfg.Now)
+		tokens = NewProviderTokens(cfg.Credential, cfg.Now)
 	case cfg.Credential.certificate != nil:
 		tlsConfig.Certificates = []tls.Certificate{*cfg.Credential.certificate}
 	default:
 		return nil, errors.New("apns: no credential")
 	}
-	var protocols http.Protocols
-	protocols.SetHTTP2(true)
-	for range n {
-		c.conns = append(c.conns, &http.Client{Transport: &http.Transport{
-			TLSClientConfig: tlsConfig.Clone(), Protocols: &protocols, ForceAttemptHTTP2: true,
-			HTTP2: &http.HTTP2Config{
-				// Without it a lowered stream limit makes it dial: a connect storm.
-				StrictMaxConcurrentRequests: true,
-				SendPingTimeout:             15 * time.Second, PingTimeout: 15 * time.Second, WriteByteTimeout: 15 * time.Second,
-			},
-		}})
+	d := dialer{target: target, tls: tlsConfig, proxy: cfg.Proxy, lookup: net.DefaultResolver.LookupNetIP}
+	c := &Client{pool: newPool(cfg, d, tokens, cfg.Logger), unregister: func() {}}
+	c.calls.New = func() any { return &call{finished: make(chan struct{}, 1)} }
+	if cfg.Metrics != nil {
+		col := newCollector(c.pool)
+		if err := cfg.Metrics.Register(col); err != nil {
+			c.pool.close()
+			return nil, fmt.Errorf("apns: register metrics: %w", err)
+		}
+		c.unregister = func() { cfg.Metrics.Unregister(col) }
 	}
 	return c, nil
 }
 
-// Close closes the connections. No Send may be running.
+// Close ends all connections. What is still being sent fails: let Send return
+// before. It always returns nil.
 func (c *Client) Close() error {
-	for _, conn := range c.conns {
-		conn.CloseIdleConnections()
-	}
+	c.pool.close()
+	c.unregister()
 	return nil
 }
 
 // Send sends every notification of the batch and calls done exactly once for
 // each, with its index, before it returns. done is called from several
-// goroutines at once and must not block. When ctx ends, what was not answered
-// completes with an error that wraps the cause.
-func (c *Client) Send(ctx context.Context, _ job.Lane, batch []Notification, done func(i int, r Response)) {
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	for i := range batch {
-		select {
-		case c.slots <- struct{}{}:
-		case <-ctx.Done():
-			done(i, Response{APNsID: batch[i].APNsID, Err: fmt.Errorf("%w: %w", ErrNotSent, context.Cause(ctx))})
-			continue
-		}
-		wg.Go(func() {
-			defer func() { <-c.slots }()
-			done(i, c.send(ctx, &batch[i]))
-		})
+// goroutines at once and must not block. The batch must not change until Send
+// returns.
+//
+// Transactional notifications go before bulk. What APNs gave back unprocessed is
+// sent again on another connection by itself, a few times; so is, once, what was
+// refused because of the connection's provider token. When ctx ends, what was
+// not answered completes with an error that wraps the cause. While APNs refuses
+// the credential all fail at once with a [RouteError].
+func (c *Client) Send(ctx context.Context, lane job.Lane, batch []Notification, done func(i int, r Response)) {
+	if len(batch) == 0 {
+		return
 	}
-}
-
-func (c *Client) send(ctx context.Context, n *Notification) Response {
-	ctx, cancel := context.WithTimeout(ctx, c.timeout)
-	defer cancel()
-	failed := func(err error) Response { return Response{APNsID: n.APNsID, Err: err} }
-
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, c.url+n.DeviceToken.Hex(), bytes.NewReader(n.Payload))
+	cl := c.calls.Get().(*call)
+	cl.pool, cl.lane, cl.batch, cl.done = c.pool, lane, batch, done
+	cl.left.Store(int64(len(batch)))
+	err := context.Cause(ctx)
+	if err == nil {
+		err = c.pool.submit(cl)
+	}
 	if err != nil {
-		return failed(fmt.Errorf("%w: build request", ErrNotSent))
-	}
-	h := req.Header
-	h.Set("content-type", "application/json")
-	h.Set("apns-id", n.APNsID.String())
-	h.Set("apns-topic", n.Topic)
-	h.Set("apns-push-type", string(n.PushType))
-	if n.Priority > 0 {
-		h.Set("apns-priority", strconv.Itoa(int(n.Priority)))
-	}
-	if n.Expiration >= 0 {
-		h.Set("apns-expiration", strconv.FormatInt(n.Expiration, 10))
-	}
-	if n.CollapseID != "" {
-		h.Set("apns-collapse-id", n.CollapseID)
-	}
-	if c.tokens != nil {
-		t, err := c.tokens.ForNewConnection()
-		if err != nil {
-			return failed(fmt.Errorf("%w: %w", ErrNotSent, err))
+		for i := range batch {
+			cl.fail(int32(i), err)
 		}
-		h.Set("authorization", "bearer "+t.Bearer)
 	}
-	resp, err := c.conns[c.next.Add(1)%uint64(len(c.conns))].Do(req)
-	if err != nil {
-		var u *url.Error // its text holds the path, and so the device token
-		if errors.As(err, &u) {
-			err = u.Err
-		}
-		return failed(err)
+	select {
+	case <-cl.finished:
+	case <-ctx.Done():
+		c.pool.cancel(cl, context.Cause(ctx))
+		<-cl.finished
 	}
-	defer resp.Body.Close()
-	r := Response{Status: resp.StatusCode, APNsID: n.APNsID, UniqueID: resp.Header.Get("apns-unique-id")}
-	if id, err := uuid.Parse(resp.Header.Get("apns-id")); err == nil {
-		r.APNsID = id
-	}
-	if r.Status != http.StatusOK {
-		var body struct {
-			Reason    Reason `json:"reason"`
-			Timestamp int64  `json:"timestamp"`
-		}
-		// What cannot be read is an unknown reason: the status tells the class.
-		_ = json.NewDecoder(io.LimitReader(resp.Body, 4096)).Decode(&body)
-		r.Reason, r.Timestamp = body.Reason, body.Timestamp
-	}
-	return r
+	cl.batch, cl.done, cl.next, cl.cancelled = nil, nil, 0, nil
+	c.calls.Put(cl)
 }

@@ -19,7 +19,6 @@ const (
 
 // The key-value buckets.
 const (
-	stateBucket    = "pushfleet"         // campaigns, fuses
 	presenceBucket = "pushfleet-workers" // worker name -> Presence, 30 s
 )
 

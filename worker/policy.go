@@ -46,6 +46,7 @@ const (
 const (
 	causeAccepted apns.Reason = "accepted"
 	causeNotSent  apns.Reason = "not sent"     // stream not written, REFUSED_STREAM, GOAWAY below its id
+	causeStopped  apns.Reason = "stopped"      // the client sends nothing: APNs refuses the credential
 	causeUnknown  apns.Reason = "no answer"    // time-out, reset, connection lost after writing
 	cause4xx      apns.Reason = "unknown 4xx"  // a reason that is not documented
 	cause5xx      apns.Reason = "unknown 5xx"  //
@@ -119,6 +120,7 @@ func policy() map[apns.Reason]rule {
 		causeOther: {action: Retry, wait: server},
 
 		causeNotSent: {action: Retry, wait: soon},
+		causeStopped: {action: Retry, halt: StopRoute, wait: whenFixed},
 		causeUnknown: {action: Retry, wait: soon}, // or Drop, as the job says
 	}
 }
@@ -130,7 +132,8 @@ const maxAttempts = 30
 // Try is one try at APNs.
 type Try struct {
 	Lane      job.Lane
-	Attempt   int // from 1
+	Attempt   int // from 1; tries that APNs cannot have seen do not count
+	Delivery  int // of the message, from 1: what makes such tries rarer
 	OnUnknown job.OnUnknown
 }
 
@@ -158,12 +161,15 @@ func (p *Policy) Decide(r apns.Response, t Try) Decision {
 	if !ok {
 		row = p.rules[classOf(r.Status)]
 	}
-	d := Decision{Action: row.action, Halt: row.halt, Attempted: cause != causeNotSent}
+	d := Decision{Action: row.action, Halt: row.halt, Attempted: cause != causeNotSent && cause != causeStopped}
 	switch {
 	case cause == causeUnknown && t.OnUnknown == job.Drop:
 		d.Action = Drop
 	case d.Action == Retry && d.Attempted && row.wait != whenFixed && t.Attempt >= maxAttempts:
 		d.Action = Bury
+	}
+	if !d.Attempted {
+		t.Attempt = max(t.Attempt, t.Delivery)
 	}
 	if d.Action == Retry {
 		d.Delay = delay(row.wait, t)
@@ -173,7 +179,10 @@ func (p *Policy) Decide(r apns.Response, t Try) Decision {
 
 // causeOf names what ended a try.
 func causeOf(r apns.Response) apns.Reason {
+	var stopped *apns.RouteError
 	switch {
+	case errors.As(r.Err, &stopped):
+		return causeStopped
 	case r.Err != nil && errors.Is(r.Err, apns.ErrNotSent):
 		return causeNotSent
 	case r.Err != nil:

@@ -122,11 +122,16 @@ func TestPolicyWithoutAnAnswer(t *testing.T) {
 	}{
 		{"not sent", fmt.Errorf("%w: refused", apns.ErrNotSent), job.Resend, worker.Retry, false},
 		{"not sent, at most once", fmt.Errorf("%w: refused", apns.ErrNotSent), job.Drop, worker.Retry, false},
+		{"route stopped", fmt.Errorf("%w: %w", apns.ErrNotSent, &apns.RouteError{Reason: apns.BadCertificate}), job.Resend, worker.Retry, false},
 		{"no answer", lost, job.Resend, worker.Retry, true},
 		{"no answer, at most once", lost, job.Drop, worker.Drop, true},
 	} {
 		got := p.Decide(apns.Response{Err: tc.err}, worker.Try{Lane: job.Bulk, Attempt: 1, OnUnknown: tc.onUnknown})
-		if got.Action != tc.action || got.Attempted != tc.attempted || got.Halt != worker.GoOn {
+		wantHalt := worker.GoOn
+		if tc.name == "route stopped" {
+			wantHalt = worker.StopRoute
+		}
+		if got.Action != tc.action || got.Attempted != tc.attempted || got.Halt != wantHalt {
 			t.Errorf("%s: got %+v, want action %d, attempted %v", tc.name, got, tc.action, tc.attempted)
 		}
 	}
@@ -172,6 +177,10 @@ func TestPolicyBackOff(t *testing.T) {
 	}
 	if d := at(apns.Response{Err: apns.ErrNotSent}, job.Bulk, 1000); d.Action != worker.Retry || d.Delay > minute {
 		t.Errorf("thousandth try that APNs never saw: got %+v, want another one", d)
+	}
+	far := p.Decide(apns.Response{Err: apns.ErrNotSent}, worker.Try{Lane: job.Bulk, Attempt: 1, Delivery: 10})
+	if far.Delay < 30*second || far.Delay > minute {
+		t.Errorf("tenth delivery that APNs never saw: got %s, want close to a minute", far.Delay)
 	}
 	if d := at(apns.Response{Status: 403, Reason: apns.Forbidden}, job.Bulk, 1000); d.Action != worker.Retry {
 		t.Errorf("refused credential: got %+v, want it kept until somebody mends that", d)

@@ -127,7 +127,7 @@ func (w *Worker) answered(ctx context.Context, route *Route, it item, n *apns.No
 	m := it.m
 	r := &m.recipients[it.i]
 	now := w.cfg.Now()
-	d := w.policy.Decide(resp, Try{Lane: m.lane.lane, Attempt: r.attempts + 1, OnUnknown: m.job.OnUnknown})
+	d := w.policy.Decide(resp, Try{Lane: m.lane.lane, Attempt: r.attempts + 1, Delivery: int(m.in.Deliveries), OnUnknown: m.job.OnUnknown})
 	if d.Halt != GoOn {
 		w.halt(m, route, n.Topic, d.Halt, resp, now)
 	}
@@ -182,6 +182,6 @@ func (w *Worker) halt(m *message, route *Route, topic string, h Halt, resp apns.
 	if route.stop(topic, now, now.Add(stopFor)) {
 		w.log.Error("route is stopped: mend its configuration",
 			zap.String("app", m.lane.app.Name), zap.Stringer("environment", route.Environment),
-			zap.String("topic", topic), zap.String("reason", string(resp.Reason)), zap.Int("status", resp.Status), zap.Duration("tried_again_in", stopFor))
+			zap.String("topic", topic), zap.String("reason", string(resp.Reason)), zap.Int("status", resp.Status), zap.Duration("tried_again_in", stopFor), zap.Error(resp.Err))
 	}
 }

@@ -84,7 +84,7 @@ func (c *conn) finish(stream uint32, r *request, body []byte, length int) {
 		}
 	}
 	if c.management || bytes.HasPrefix(path, []byte("/4/")) {
-		c.channelRequest(&a, r, body, length)
+		c.channelRequest(&a, r, rule, body, length)
 		return
 	}
 	j := &c.judge
@@ -140,7 +140,7 @@ func (c *conn) account(a *answer, r *request, tok, body []byte, length int) {
 	c.judgedID = max(c.judgedID, a.stream)
 	l.received++
 	l.bodyBytes += int64(max(length, 0))
-	ok := a.out.status == 200
+	ok := a.out.status == 200 && !c.management
 	if !ok {
 		if l.rejected == nil {
 			l.rejected = make(map[*outcome]int64)

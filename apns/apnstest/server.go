@@ -48,6 +48,9 @@ type Config struct {
 	// Topics are the bundle ids that may be sent to, without suffixes. Empty: any.
 	Topics []string
 
+	// NoBroadcast are bundle ids without the broadcast capability: FeatureNotEnabled.
+	NoBroadcast []string
+
 	// Unknown says what device tokens are that were not set with
 	// [Server.SetDevice]. With Accept, the shares of them that are dead (410
 	// Unregistered), bad (BadDeviceToken) or of another topic
@@ -212,7 +215,7 @@ func New(cfg Config) (*Server, error) {
 	s.shared = s.shares != Shares{}
 	s.devices.m = make(map[string]*device)
 	s.ledger = ledger{limit: cfg.LedgerLimit, slots: make(map[slotKey]*slot)}
-	s.channels.m = make(map[string]map[string]*channel)
+	s.channels.m = make(map[string]map[string]int)
 	s.setTopics(cfg.Topics)
 	if err := s.start(); err != nil {
 		return nil, fmt.Errorf("apnstest: %w", err)
@@ -404,6 +407,8 @@ func (s *Server) setTopics(bundleIDs []string) {
 	}
 	s.topics.Store(set)
 }
+
+func (s *Server) noBroadcast(bundle string) bool { return contains(s.cfg.NoBroadcast, bundle) }
 
 // Client returns an HTTP client that trusts the server and speaks HTTP/2, as
 // httptest.Server's does. Close its idle connections before the server.

@@ -102,7 +102,7 @@ type counters struct {
 	duplicates, withdrawn         int64
 	tokens, pairs, content        uint64
 	answered, cancelled           int64
-	hold                          int64 // nanoseconds
+	held, hold                    int64 // answers written, and their nanoseconds
 	refused, goAways, pings       int64
 	bytesIn, bytesOut, bodyBytes  int64
 	blockBytes, listBytes         int64
@@ -121,6 +121,7 @@ func (c *counters) add(d *counters) {
 	c.content += d.content
 	c.answered += d.answered
 	c.cancelled += d.cancelled
+	c.held += d.held
 	c.hold += d.hold
 	c.refused += d.refused
 	c.goAways += d.goAways
@@ -178,14 +179,16 @@ func (s *Server) Stats() Stats {
 		if o.reason != "" {
 			st.Reasons[o.reason] += n
 		}
-		st.Rejected += n
+		if o.status >= 300 {
+			st.Rejected += n
+		}
 	}
 	st.Duplicates, st.Withdrawn = sum.duplicates, sum.withdrawn
 	st.Sums = Sums{Tokens: Sum(sum.tokens), Pairs: Sum(sum.pairs), Content: Sum(sum.content)}
 	st.Answered, st.Cancelled = sum.answered, sum.cancelled
 	st.HoldSeconds = time.Duration(sum.hold).Seconds()
-	if sum.answered > 0 {
-		st.HoldMeanSeconds = st.HoldSeconds / float64(sum.answered)
+	if sum.held > 0 {
+		st.HoldMeanSeconds = st.HoldSeconds / float64(sum.held)
 	}
 	st.RefusedStreams, st.GoAways, st.PingsReceived = sum.refused, sum.goAways, sum.pings
 	st.BytesIn, st.BytesOut, st.BodyBytes = sum.bytesIn, sum.bytesOut, sum.bodyBytes

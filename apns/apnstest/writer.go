@@ -87,6 +87,7 @@ func (c *conn) write() {
 			now = c.srv.mono()
 			if n > 0 {
 				c.mu.Lock()
+				c.shared.held += int64(n)
 				c.shared.hold += int64(n)*now - sum
 				c.recent.add(now, int64(n))
 				c.mu.Unlock()

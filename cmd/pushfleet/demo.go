@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net/http"
 	"os"
 	"slices"
 	"time"
@@ -357,7 +358,7 @@ func (d *demo) awaitRecorder(ctx context.Context) error {
 
 // countSimulator counts by the simulator's ledger, over its admin interface.
 func (d *demo) countSimulator(ctx context.Context, s *demoSummary) error {
-	body, err := d.local.get(ctx, "/stats")
+	body, err := askSim(ctx, http.MethodGet, d.local.admin+"/stats", "")
 	if err != nil {
 		return err
 	}

@@ -4,9 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -112,24 +110,6 @@ func (l *local) config() (*config.Config, error) {
 		return nil, fmt.Errorf("configuration:\n%w", err)
 	}
 	return cfg, nil
-}
-
-// get reads from the simulator's admin interface.
-func (l *local) get(ctx context.Context, path string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, l.admin+path, nil)
-	if err != nil {
-		return nil, fmt.Errorf("ask simulator: %w", err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil, fmt.Errorf("ask simulator: %w", err)
-	}
-	defer resp.Body.Close()
-	body, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("ask simulator: %s: %w", resp.Status, err)
-	}
-	return body, nil
 }
 
 // stop stops everything; what was not started is passed over.

@@ -94,7 +94,7 @@ APNs answers keeps the set of device tokens in Redis true.`,
 	g.register(root)
 	root.AddCommand(
 		newDemo(g), newDev(g), newWorker(g), newSim(g), newSend(g), newDevice(g),
-		newConfig(g), newSchema(), newProbe(), newVersion(),
+		newBench(), newConfig(g), newSchema(), newProbe(), newVersion(),
 	)
 	return root
 }

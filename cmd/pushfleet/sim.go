@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"net"
 	"time"
@@ -24,6 +25,7 @@ type simFlags struct {
 	unknown, ledger    string
 	shares             apnstest.Shares
 	latency            time.Duration
+	announce           bool
 	streams            int
 }
 
@@ -44,7 +46,9 @@ one by one over the admin interface:
 		Example: `  pushfleet sim --out sim
   pushfleet sim --listen :2197 --admin :2198 --dead 0.01 --latency 20ms --ledger hash`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return runSim(cmd.Context(), g, &f) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runSim(cmd.Context(), g, &f, cmd.OutOrStdout())
+		},
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.listen, "listen", "127.0.0.1:2197", "where to answer as APNs")
@@ -62,10 +66,11 @@ one by one over the admin interface:
 	fl.Float64Var(&f.shares.WrongTopic, "wrong-topic", 0, "share of device tokens that are for another topic")
 	fl.DurationVar(&f.latency, "latency", 0, "time to every answer")
 	fl.IntVar(&f.streams, "streams", 0, "limit of concurrent streams (default: 1000)")
+	fl.BoolVar(&f.announce, "announce", false, "print both URLs to standard output, for scripts")
 	return cmd
 }
 
-func runSim(ctx context.Context, g *globals, f *simFlags) error {
+func runSim(ctx context.Context, g *globals, f *simFlags, out io.Writer) error {
 	cfg := apnstest.Config{
 		Addr: f.listen, Hosts: f.hosts, Environment: apnstest.Environment(f.environment), Topics: f.topics,
 		DeadShare: f.shares.Dead, BadShare: f.shares.Bad, WrongTopicShare: f.shares.WrongTopic,
@@ -100,6 +105,9 @@ func runSim(ctx context.Context, g *globals, f *simFlags) error {
 	log.Info("simulator answers as APNs", zap.String("url", s.URL()), zap.String("key_id", s.KeyID()), zap.String("team_id", s.TeamID()), zap.String("files", f.out))
 	err = serve(ctx, f.admin, s.Admin(), func(a net.Addr) {
 		log.Info("simulator's admin interface", zap.Stringer("address", a))
+		if f.announce {
+			fmt.Fprintf(out, "%s http://%s\n", s.URL(), a)
+		}
 	})
 	return errors.Join(err, s.Close())
 }
