@@ -60,7 +60,11 @@ fuzz: ## each fuzz test for FUZZTIME
 	done
 
 .PHONY: bench
-bench: ## Go benchmarks, ten runs each, for benchstat (BENCH=pattern)
+bench: build ## reproduce docs/benchmarks.md
+	./bin/pushfleet bench engine
+
+.PHONY: bench-go
+bench-go: ## Go benchmarks, ten runs each, for benchstat (BENCH=pattern)
 	go test -run '^$$' -bench '$(BENCH)' -benchmem -count 10 ./...
 
 .PHONY: lint

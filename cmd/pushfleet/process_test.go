@@ -150,8 +150,8 @@ func (r *rig) get(url string) ([]byte, error) {
 	return body, err
 }
 
-// newRig starts nats-server, redis-server and the simulator.
-func newRig(t *testing.T) *rig {
+// newRig starts nats-server, redis-server and the simulator, with more flags.
+func newRig(t *testing.T, simFlags ...string) *rig {
 	t.Helper()
 	t.Parallel()
 	redis, err := exec.LookPath("redis-server")
@@ -170,7 +170,9 @@ func newRig(t *testing.T) *rig {
 	r.simURL, r.adminURL = "https://127.0.0.1:"+simPort, "http://127.0.0.1:"+adminPort
 	r.start(nil, filepath.Join(bin, "nats-server"), "-a", "127.0.0.1", "-p", natsPort, "-js", "-sd", filepath.Join(r.dir, "js"))
 	r.start(nil, redis, "--port", redisPort, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
-	r.start(nil, filepath.Join(bin, "pushfleet"), "sim", "--listen", "127.0.0.1:"+simPort, "--admin", "127.0.0.1:"+adminPort, "--out", "sim", "--topic", "com.example.shop")
+	r.start(nil, filepath.Join(bin, "pushfleet"), append([]string{
+		"sim", "--listen", "127.0.0.1:" + simPort, "--admin", "127.0.0.1:" + adminPort, "--out", "sim", "--topic", "com.example.shop",
+	}, simFlags...)...)
 	r.until("the simulator", func() error { _, err := r.get(r.adminURL + "/stats"); return err })
 	r.config = filepath.Join(r.dir, "pushfleet.yaml")
 	text := fmt.Sprintf(`
