@@ -12,11 +12,9 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"syscall"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/pushfleet/pushfleet/apns/apnstest"
 )
@@ -55,33 +53,11 @@ func startPinned(ctx context.Context, core int, name string, args ...string) (*b
 		return nil, fmt.Errorf("start %s: %w", name, err)
 	}
 	if core >= 0 {
-		var set unix.CPUSet
-		set.Set(core)
-		// Threads that exist already keep their core; there is at most a handful, and
-		// what they start inherits the new one.
-		if err := pinAll(p.cmd.Process.Pid, &set); err != nil {
+		if err := pin(p.cmd.Process.Pid, core); err != nil {
 			return nil, errors.Join(fmt.Errorf("pin %s to core %d: %w", name, core, err), p.stop())
 		}
 	}
 	return p, nil
-}
-
-// pinAll pins every thread that a process has now.
-func pinAll(pid int, set *unix.CPUSet) error {
-	tasks, err := os.ReadDir(filepath.Join("/proc", strconv.Itoa(pid), "task"))
-	if err != nil {
-		return fmt.Errorf("list threads: %w", err)
-	}
-	for _, task := range tasks {
-		tid, err := strconv.Atoi(task.Name())
-		if err != nil {
-			continue
-		}
-		if err := unix.SchedSetaffinity(tid, set); err != nil && !errors.Is(err, unix.ESRCH) {
-			return fmt.Errorf("set affinity: %w", err)
-		}
-	}
-	return nil
 }
 
 // stop asks the process to stop and waits for it.

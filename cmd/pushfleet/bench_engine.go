@@ -13,7 +13,6 @@ import (
 	"regexp"
 	"runtime"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
@@ -283,24 +282,6 @@ func (b *benchEngine) share(ctx context.Context, latency time.Duration) (share f
 	b.sayf("at %s: %.0f/s, the most that %d streams allow at the measured hold of %.2f ms is %.0f/s: share %.3f",
 		latency, float64(n)/result.Seconds, streams, stats.HoldMeanSeconds*1000, highest, share)
 	return share, nil
-}
-
-// procCPU returns the CPU time that another process has used, in seconds.
-func procCPU(pid int) (float64, error) {
-	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "stat"))
-	if err != nil {
-		return 0, fmt.Errorf("read cpu time: %w", err)
-	}
-	// proc(5): the second field is in parentheses and may hold anything; utime and
-	// stime are the 14th and 15th, in ticks of 10 ms.
-	_, rest, _ := strings.Cut(string(text), ") ")
-	fields := strings.Fields(rest)
-	if len(fields) < 13 {
-		return 0, errors.New("read cpu time: unexpected format")
-	}
-	user, err1 := strconv.ParseFloat(fields[11], 64)
-	system, err2 := strconv.ParseFloat(fields[12], 64)
-	return (user + system) / 100, errors.Join(err1, err2)
 }
 
 func (b *benchEngine) print(out io.Writer, r *benchEngineResult) error {

@@ -14,6 +14,7 @@ import (
 	"runtime/pprof"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/google/uuid"
@@ -21,7 +22,6 @@ import (
 	apns2token "github.com/sideshow/apns2/token"
 	"github.com/spf13/cobra"
 	"golang.org/x/net/http2"
-	"golang.org/x/sys/unix"
 
 	"github.com/pushfleet/pushfleet/apns"
 	"github.com/pushfleet/pushfleet/apns/apnstest"
@@ -209,19 +209,19 @@ func benchID(n int) uuid.UUID {
 }
 
 func cpuSeconds() float64 {
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		return 0 // it cannot fail with these arguments
 	}
 	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
 }
 
 func maxRSS() int64 {
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		return 0
 	}
-	return u.Maxrss * 1024
+	return u.Maxrss * maxRSSUnit
 }
 
 // enginePusher sends in batches, a few calls at a time, as the worker does.
