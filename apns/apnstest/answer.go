@@ -3,6 +3,7 @@ package apnstest
 import (
 	"encoding/binary"
 	"encoding/json"
+	"slices"
 	"strconv"
 	"sync"
 )
@@ -203,28 +204,28 @@ func appendInt(dst []byte, first byte, n, v int) []byte {
 // A UUID's text has 36 characters: 8-4-4-4-12.
 const uuidChars = 36
 
+// uuidAt is where each byte of a UUID has its two digits.
+var uuidAt = [16]uint8{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34}
+
 // parseUUID reads a canonical UUID. upper says that it had upper-case digits.
-func parseUUID(s []byte) (id [16]byte, upper, ok bool) {
-	if len(s) != uuidChars || s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+func parseUUID(text []byte) (id [16]byte, upper, ok bool) {
+	if len(text) != uuidChars {
 		return id, false, false
 	}
-	at := 0
-	var bad, sawUpper byte
-	for i := 0; i < uuidChars; {
-		if i == 8 || i == 13 || i == 18 || i == 23 {
-			i++
-			continue
-		}
-		hi, lo := hexDigits[s[i]], hexDigits[s[i+1]]
-		bad |= hi | lo
-		if s[i] < 'a' && s[i] > '9' || s[i+1] < 'a' && s[i+1] > '9' {
-			sawUpper = 1
-		}
-		id[at] = hi<<4 | lo&0x0f
-		at++
-		i += 2
+	s := (*[uuidChars]byte)(text)
+	if s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
+		return id, false, false
 	}
-	return id, sawUpper != 0, bad&0xf0 == 0
+	var bad, caps byte
+	for i, at := range uuidAt {
+		a, b := s[at%uuidChars], s[(at+1)%uuidChars]
+		hi, lo := hexDigits[a], hexDigits[b]
+		bad |= hi | lo
+		// Letters have bit 6; small ones have bit 5, too.
+		caps |= a&^(a<<1) | b&^(b<<1)
+		id[i] = hi<<4 | lo&0x0f
+	}
+	return id, caps&0x40 != 0, bad&0xf0 == 0
 }
 
 // appendUUID appends a UUID's text.
@@ -266,11 +267,14 @@ func appendUnhex(dst, src []byte) ([]byte, bool) {
 	if len(src)%2 != 0 {
 		return dst, false
 	}
+	from := len(dst)
+	dst = slices.Grow(dst, len(src)/2)[:from+len(src)/2]
 	var bad byte
-	for i := 0; i+1 < len(src); i += 2 {
-		hi, lo := hexDigits[src[i]], hexDigits[src[i+1]]
+	for i := range dst[from:] {
+		pair := src[2*i : 2*i+2 : 2*i+2]
+		hi, lo := hexDigits[pair[0]], hexDigits[pair[1]]
 		bad |= hi | lo
-		dst = append(dst, hi<<4|lo&0x0f)
+		dst[from+i] = hi<<4 | lo&0x0f
 	}
 	return dst, bad&0xf0 == 0
 }

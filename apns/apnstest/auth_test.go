@@ -309,6 +309,7 @@ func TestCertificates(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, apnstest.Config{})
 	stranger := newServer(t, apnstest.Config{})
+	sandbox := newServer(t, apnstest.Config{Environment: apnstest.Sandbox})
 	with := func(s *apnstest.Server, cfg apnstest.CertificateConfig) *client {
 		t.Helper()
 		cert, err := s.ClientCertificate(cfg)
@@ -351,11 +352,19 @@ func TestCertificates(t *testing.T) {
 		cfg  apnstest.CertificateConfig
 		want string
 	}{
+		{"production only, to sandbox", sandbox, apnstest.CertificateConfig{BundleID: bundle, Environments: []apnstest.Environment{apnstest.Production}}, "BadCertificateEnvironment"},
 		{"sandbox only", srv, apnstest.CertificateConfig{BundleID: bundle, Environments: []apnstest.Environment{apnstest.Sandbox}}, "BadCertificateEnvironment"},
 		{"expired", srv, apnstest.CertificateConfig{BundleID: bundle, NotAfter: time.Now().Add(-time.Hour)}, "BadCertificate"},
 		{"of a stranger", stranger, apnstest.CertificateConfig{BundleID: bundle}, "BadCertificate"},
 	} {
 		c := with(tt.by, tt.cfg)
+		if tt.by == sandbox {
+			cert, err := sandbox.ClientCertificate(tt.cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c = dial(t, sandbox, dialOptions{cert: &cert})
+		}
 		if err := c.drain(); !isEOF(err) {
 			t.Errorf("%s: got %v, want the connection closed", tt.name, err)
 		}

@@ -27,7 +27,7 @@ const (
 )
 
 // patience bounds every wait of a test for something that must happen.
-const patience = 20 * time.Second
+const patience = time.Minute
 
 func newServer(t testing.TB, cfg apnstest.Config) *apnstest.Server {
 	t.Helper()
@@ -62,6 +62,7 @@ type client struct {
 	srv  *apnstest.Server
 	conn *tls.Conn
 	fr   *http2.Framer
+	out  bytes.Buffer // frames that are written together
 	hbuf bytes.Buffer
 	enc  *hpack.Encoder
 	dec  *hpack.Decoder
@@ -165,7 +166,7 @@ func tryDial(t testing.TB, srv *apnstest.Server, opt dialOptions) (*client, erro
 		resets: make(map[uint32][]http2.ErrCode), answers: make(map[uint32]*answer),
 	}
 	_ = conn.SetDeadline(time.Now().Add(patience))
-	c.fr = http2.NewFramer(conn, conn)
+	c.fr = http2.NewFramer(&c.out, conn)
 	c.fr.SetMaxReadFrameSize(1 << 20)
 	c.fr.AllowIllegalReads = true
 	c.fr.AllowIllegalWrites = true
@@ -176,10 +177,7 @@ func tryDial(t testing.TB, srv *apnstest.Server, opt dialOptions) (*client, erro
 		return c, nil
 	}
 	c.write([]byte(http2.ClientPreface))
-	if err := c.fr.WriteSettings(opt.settings...); err != nil {
-		return nil, err
-	}
-	return c, nil
+	return c, errors.Join(c.fr.WriteSettings(opt.settings...), c.flush())
 }
 
 // ready dials, authenticates with one good request and waits until its answer
@@ -210,7 +208,8 @@ func (c *client) write(b []byte) {
 }
 
 // fields are the header fields of a good request to a device token, in order;
-// over replaces, adds or, with "-", removes some: "apns-id", "…", …
+// over has pairs of names and values that replace or add some, or with a value
+// of "-" remove them.
 func (c *client) fields(token string, over ...string) []hpack.HeaderField {
 	list := []hpack.HeaderField{
 		{Name: ":method", Value: "POST"},
@@ -258,12 +257,13 @@ func (c *client) send(fields []hpack.HeaderField, body []byte) uint32 {
 	id := c.next
 	c.next += 2
 	block := c.encode(fields)
-	c.must(c.fr.WriteHeaders(http2.HeadersFrameParam{
+	err := c.fr.WriteHeaders(http2.HeadersFrameParam{
 		StreamID: id, BlockFragment: block, EndHeaders: true, EndStream: body == nil,
-	}))
+	})
 	if body != nil {
-		c.must(c.fr.WriteData(id, true, body))
+		err = errors.Join(err, c.fr.WriteData(id, true, body))
 	}
+	c.must(err)
 	return id
 }
 
@@ -272,11 +272,18 @@ func (c *client) push(token string, over ...string) uint32 {
 	return c.send(c.fields(token, over...), []byte(payload))
 }
 
+// must sends what was written.
 func (c *client) must(err error) {
 	c.t.Helper()
-	if err != nil {
+	if err = errors.Join(err, c.flush()); err != nil {
 		c.t.Fatalf("write frame: %v", err)
 	}
+}
+
+func (c *client) flush() error {
+	_, err := c.conn.Write(c.out.Bytes())
+	c.out.Reset()
+	return err
 }
 
 func (c *client) ended(ids ...uint32) bool {
@@ -348,13 +355,13 @@ func (c *client) step() error {
 			return nil
 		})
 		if !c.noAck {
-			return c.fr.WriteSettingsAck()
+			return errors.Join(c.fr.WriteSettingsAck(), c.flush())
 		}
 	case *http2.PingFrame:
 		if f.IsAck() {
 			c.pings++
 		} else {
-			return c.fr.WritePing(true, f.Data)
+			return errors.Join(c.fr.WritePing(true, f.Data), c.flush())
 		}
 	case *http2.WindowUpdateFrame:
 		c.updates[f.StreamID] = append(c.updates[f.StreamID], f.Increment)

@@ -111,6 +111,8 @@ type conn struct {
 	judgeDue    int64 // the latest answer, for answers in order
 	idleSince   int64
 	fresh       []answer
+	pairs       []uint64 // of fresh, and which of them were known
+	known       []bool
 	control     []byte // frames to be written before answers
 	local       counters
 
@@ -370,9 +372,7 @@ func (c *conn) frame(kind http2.FrameType, flags http2.Flags, stream uint32, p [
 			return nil
 		}
 		c.blockStream = 0
-		err := c.headers(stream, c.blockFlags.Has(http2.FlagHeadersEndStream), c.block)
-		c.park() // its values point into block
-		return err
+		return c.headers(stream, c.blockFlags.Has(http2.FlagHeadersEndStream), c.block)
 	case http2.FrameSettings:
 		return c.clientSettings(flags, stream, p)
 	case http2.FramePing:
@@ -519,13 +519,10 @@ func (c *conn) data(flags http2.Flags, stream uint32, p []byte) error {
 	pt.length += len(p)
 	pt.received += size
 	switch {
-	case pt.received-pt.granted > c.settings.recvWindow(), pt.length > maxBodyTaken:
-		c.unpart(stream, pt)
-		if !pt.answered {
-			c.opened-- // it never was a request
-		}
-		c.reset(stream, http2.ErrCodeFlowControl)
-		c.drop(stream, end)
+	case pt.received-pt.granted > c.settings.recvWindow():
+		c.abort(stream, pt, http2.ErrCodeFlowControl, end)
+	case pt.length > maxBodyTaken:
+		c.abort(stream, pt, http2.ErrCodeEnhanceYourCalm, end)
 	case end:
 		c.complete(stream, pt)
 	default:
@@ -556,6 +553,16 @@ func (c *conn) park() {
 func (c *conn) unpart(stream uint32, p *part) {
 	delete(c.parts, stream)
 	c.free = append(c.free, p)
+}
+
+// abort ends a request that never will be one.
+func (c *conn) abort(stream uint32, p *part, code http2.ErrCode, end bool) {
+	c.unpart(stream, p)
+	if !p.answered {
+		c.opened--
+	}
+	c.reset(stream, code)
+	c.drop(stream, end)
 }
 
 // complete handles the end of a request that came in parts.
@@ -700,10 +707,12 @@ func (c *conn) cancel(stream uint32, p []byte) error {
 	// Its answer may still be among those of this batch.
 	for i := range c.fresh {
 		if c.fresh[i].stream == stream {
+			c.findDuplicate(&c.fresh[i])
 			c.fresh = append(c.fresh[:i], c.fresh[i+1:]...)
 			c.closed.Add(1)
 			c.srv.inFlight.Add(-1)
 			c.local.cancelled++
+			c.local.given++
 			return nil
 		}
 	}
@@ -714,6 +723,7 @@ func (c *conn) cancel(stream uint32, p []byte) error {
 		c.closed.Add(1)
 		c.srv.inFlight.Add(-1)
 		c.local.cancelled++
+		c.local.given++
 	}
 	return nil
 }
@@ -754,6 +764,7 @@ func (c *conn) isFresh(stream uint32) bool {
 
 // publish hands what the batch made to the writer and to the statistics.
 func (c *conn) publish() {
+	c.findDuplicates()
 	if n := c.opened - c.counted; n != 0 {
 		c.counted = c.opened
 		c.srv.flight(n)
@@ -800,7 +811,7 @@ func (c *conn) end(cause string, rst bool) {
 	})
 }
 
-// info describes the connection. Its server's mu is held or c has ended.
+// info describes the connection.
 func (c *conn) info() Connection {
 	c.work.Lock()
 	key, limit, last, flight := c.judge.keyID(), int(c.settings.streams), c.maxID, c.maxFlight
@@ -812,7 +823,7 @@ func (c *conn) info() Connection {
 		Received: c.shared.received, Accepted: c.shared.accepted, Answered: c.shared.answered,
 		MaxInFlight: flight, StreamLimit: limit, LastStream: last, KeyID: key,
 	}
-	in.Unanswered = in.Received - in.Answered
+	in.Unanswered = max(0, in.Received-in.Answered) // a Reset came in between
 	return in
 }
 

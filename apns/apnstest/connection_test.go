@@ -501,6 +501,11 @@ func TestClientTable(t *testing.T) {
 		c.ping()
 		c.dec.SetAllowedMaxDynamicTableSize(100)
 		for i := range 5 {
+			c.answer(c.push(tokenN(i)))
+			const toZero = 0x20 // table size update
+			if got := c.block[0] == toZero; got != (i == 0) {
+				t.Errorf("%s: answer %d begins with a table size update: got %v", env, i, got)
+			}
 			if got := c.answer(c.push(tokenN(i), "apns-id", someID)); got.header["apns-id"] != someID {
 				t.Errorf("%s, table shrunk later: got headers %v, want the apns-id", env, got.header)
 			}
@@ -545,7 +550,7 @@ func TestLatency(t *testing.T) {
 	if took < latency {
 		t.Errorf("100 answers after %v, want at least %v", took, latency)
 	}
-	waitFor(t, srv, "hold times are counted", func(st apnstest.Stats) bool { return st.Answered == 101 })
+	waitFor(t, srv, "hold times are counted", func(st apnstest.Stats) bool { return st.HoldCount == 101 })
 	st := srv.Stats()
 	if mean := st.HoldMeanSeconds; mean < latency.Seconds() || mean > took.Seconds()+latency.Seconds() {
 		t.Errorf("mean hold: got %vs, want about %v", mean, latency)

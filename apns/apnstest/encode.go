@@ -206,11 +206,14 @@ func (e *encoder) push(dst []byte, b *blockedBody) (_ []byte, over bool) {
 		pad := 0
 		if e.shape.Padding > 0 {
 			pad = 1 + e.shape.Padding
-			if n = min(n, e.window-int64(pad), b.window-int64(pad)); n <= 0 && len(b.rest) > 0 {
+			room := min(e.window, b.window) - int64(pad)
+			if room < 0 {
 				return dst, false
 			}
+			n = min(n, room)
 		}
-		if n <= 0 && len(b.rest) > 0 {
+		// A frame without a body needs no window, however negative that is.
+		if n = max(0, n); n == 0 && len(b.rest) > 0 {
 			return dst, false
 		}
 		last := int(n) == len(b.rest)
@@ -290,6 +293,9 @@ func (e *encoder) special(dst []byte, a *answer) (_ []byte, over bool) {
 	if body != nil {
 		fields = append(fields, headerField{"content-type", "application/json"})
 	}
+	if more.noBody {
+		body = nil
+	}
 	if more.reset {
 		dst = e.headers(dst, a.stream, false, fields)
 		return e.resets(dst, a.stream, more), true
@@ -351,8 +357,11 @@ func (e *encoder) headers(dst []byte, stream uint32, end bool, fields []headerFi
 	} else {
 		dst = appendFrame(dst, http2.FrameHeaders, flags, stream, first)
 	}
+	// Pieces cut fields and Huffman codes in the middle. There are few of them:
+	// clients take more than eight for an attack (CVE-2024-28182).
+	piece := len(rest)/5 + 1
 	for e.shape.Continuation {
-		n := min(len(rest), 7) // cuts fields and Huffman codes in the middle
+		n := min(len(rest), piece)
 		flags = 0
 		if n == len(rest) {
 			flags = http2.FlagContinuationEndHeaders

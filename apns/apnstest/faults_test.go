@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -64,10 +65,11 @@ func TestLatencyDistributions(t *testing.T) {
 	run := func(name string, l apnstest.Latency, n int) (mean time.Duration, sorted bool) {
 		t.Helper()
 		setFaults(t, srv, apnstest.Faults{Latency: l, Seed: 7})
+		waitFor(t, srv, "all is written", func(st apnstest.Stats) bool { return st.HoldCount == st.Received })
 		srv.Reset()
 		c.order = nil
 		c.burst(n)
-		waitFor(t, srv, name, func(st apnstest.Stats) bool { return st.Answered == int64(n) && st.HoldMeanSeconds > 0 })
+		waitFor(t, srv, name, func(st apnstest.Stats) bool { return st.HoldCount == int64(n) })
 		return time.Duration(srv.Stats().HoldMeanSeconds * float64(time.Second)), slices.IsSorted(c.order)
 	}
 	if _, sorted := run("jitter", apnstest.Latency{Jitter: ms(80)}, 100); sorted {
@@ -303,7 +305,7 @@ func TestStrictPayload(t *testing.T) {
 	for body, want := range map[string]string{
 		payload: "", `{}`: "", `{"aps":{}}`: "", `{"aps":{"badge":1,"sound":{"critical":1},"content-state":{}},"x":[1]}`: "",
 		`hello`: "BadRequestPayload", `[]`: "BadRequestPayload", `null`: "BadRequestPayload", `{"aps":1}`: "BadRequestPayload",
-		`{"aps":{"badge":"1"}}`: "BadRequestPayload", `{"aps":{"alert":1}}`: "BadRequestPayload", `{"aps":{}} `: "", `{"aps":{}}x`: "BadRequestPayload",
+		`{"aps":{"badge":"1"}}`: "BadRequestPayload", `{"aps":{"alert":1}}`: "BadRequestPayload", `{"aps":{}}x`: "BadRequestPayload",
 		`{"aps":{"content-changed":1}}`: "BadRequestPayload", `{"aps":{"thread-id":7}}`: "BadRequestPayload", `{"aps":{"attributes":""}}`: "BadRequestPayload",
 	} {
 		if got := c.answer(c.send(c.fields(tokenN(1)), []byte(body))).reason(); got != want {
@@ -376,10 +378,10 @@ func TestGoAway(t *testing.T) {
 			if want := ids[:tt.answered]; !slices.Equal(c.order[1:], want) {
 				t.Errorf("got answers to %v, want %v", c.order[1:], want)
 			}
-			st := srv.Stats()
-			if st.Accepted != tt.accepted || st.Received+st.Faulted != 9 || st.GoAways != 1 {
-				t.Errorf("stats: got %d accepted, %d received, %d faulted, %d goaways, want %d accepted of 9, 1 goaway",
-					st.Accepted, st.Received, st.Faulted, st.GoAways, tt.accepted)
+			// It reads on, for as long as the client does not close.
+			waitFor(t, srv, "all are counted", func(st apnstest.Stats) bool { return st.Received+st.Faulted == 9 })
+			if st := srv.Stats(); st.Accepted != tt.accepted || st.GoAways != 1 {
+				t.Errorf("stats: got %d accepted, %d goaways, want %d, 1", st.Accepted, st.GoAways, tt.accepted)
 			}
 			var accepted int64
 			for _, r := range srv.Ledger(apnstest.Filter{}) {
@@ -528,6 +530,21 @@ func TestCloseFaults(t *testing.T) {
 	}
 }
 
+// TestLinger has the client not close its side.
+func TestLinger(t *testing.T) {
+	t.Parallel()
+	srv := newServer(t, apnstest.Config{})
+	c := ready(t, srv)
+	act(t, srv, apnstest.Action{GoAway: &apnstest.GoAway{}})
+	if err := c.drain(); !isEOF(err) {
+		t.Errorf("got %v, want the connection closed", err)
+	}
+	waitFor(t, srv, "the server has given up on the client", func(st apnstest.Stats) bool { return st.ConnectionsOpen == 0 })
+	if got := srv.Connections(); len(got) != 1 || got[0].Cause != "goaway" {
+		t.Errorf("connections: got %+v, want one that ended by GOAWAY", got)
+	}
+}
+
 func TestFreeze(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, apnstest.Config{})
@@ -545,7 +562,7 @@ func TestFreeze(t *testing.T) {
 	// What was held back comes later. crypto/tls survives a read timeout.
 	_ = c.conn.SetReadDeadline(time.Now().Add(patience))
 	act(t, srv, apnstest.Action{Thaw: true})
-	c.fr = http2.NewFramer(c.conn, c.conn)
+	c.fr = http2.NewFramer(&c.out, c.conn)
 	if got := c.answer(id).status; got != 200 {
 		t.Errorf("thawed: got %d, want 200", got)
 	}
@@ -553,8 +570,7 @@ func TestFreeze(t *testing.T) {
 }
 
 func isTimeout(err error) bool {
-	ne, ok := err.(net.Error)
-	return ok && ne.Timeout() || err != nil && strings.Contains(err.Error(), os.ErrDeadlineExceeded.Error())
+	return errors.Is(err, os.ErrDeadlineExceeded)
 }
 
 // TestStopReading fills all buffers until a write blocks.
@@ -610,10 +626,17 @@ func TestOtherActions(t *testing.T) {
 		t.Errorf("action on a connection that is not there: got %d, %v, want 0", n, err)
 	}
 	for _, a := range []apnstest.Action{
-		{}, {Freeze: true, Mute: true}, {Close: "slam"}, {GoAway: &apnstest.GoAway{Code: "NOPE"}},
-		{GoAway: &apnstest.GoAway{Last: "first"}}, {GoAway: &apnstest.GoAway{Then: "sing"}}, {GoAway: &apnstest.GoAway{Back: -1}},
-		{GoAway: &apnstest.GoAway{Reason: "x", Debug: "y"}}, {Settings: &apnstest.Settings{MaxFrameSize: u32(1)}},
-		{Settings: &apnstest.Settings{InitialWindowSize: u32(1 << 31)}}, {Settings: &apnstest.Settings{HeaderTableSize: u32(1 << 31)}},
+		{},
+		{Freeze: true, Mute: true},
+		{Close: "slam"},
+		{GoAway: &apnstest.GoAway{Code: "NOPE"}},
+		{GoAway: &apnstest.GoAway{Last: "first"}},
+		{GoAway: &apnstest.GoAway{Then: "sing"}},
+		{GoAway: &apnstest.GoAway{Back: -1}},
+		{GoAway: &apnstest.GoAway{Reason: "x", Debug: "y"}},
+		{Settings: &apnstest.Settings{MaxFrameSize: u32(1)}},
+		{Settings: &apnstest.Settings{InitialWindowSize: u32(1 << 31)}},
+		{Settings: &apnstest.Settings{HeaderTableSize: u32(1 << 31)}},
 	} {
 		if _, err := srv.Do(a); err == nil {
 			t.Errorf("action %+v: got no error", a)
@@ -687,8 +710,8 @@ func TestReconnectGuard(t *testing.T) {
 func TestIdleTimeout(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, apnstest.Config{Faults: apnstest.Faults{IdleTimeout: ms(60)}})
+	start := time.Now() // before anything that could begin the idle time
 	c := ready(t, srv)
-	start := time.Now()
 	if err := c.drain(); !isEOF(err) {
 		t.Errorf("got %v, want the connection closed", err)
 	}
@@ -766,7 +789,7 @@ func TestNegativeWindow(t *testing.T) {
 		t.Errorf("got %d, want 200", got)
 	}
 	// More than the window is a stream error.
-	id = c.send(c.fields(tokenN(1)), make([]byte, 101))
+	id = c.send(c.fields(tokenN(1)), make([]byte, 101)) // both frames in one read
 	c.wait("reset", func() bool { return len(c.resets[id]) > 0 })
 	if got := c.resets[id][0]; got != http2.ErrCodeFlowControl {
 		t.Errorf("101 bytes into a window of 100: got %v, want FLOW_CONTROL_ERROR", got)
@@ -960,7 +983,6 @@ func TestEarlyAnswer(t *testing.T) {
 func TestFaultsAreChecked(t *testing.T) {
 	t.Parallel()
 	srv := newServer(t, apnstest.Config{Faults: apnstest.Faults{Seed: 3}})
-	one := func(r apnstest.RequestFault) apnstest.Faults { return request(r) }
 	answer := &apnstest.Answer{Status: 500}
 	for want, f := range map[string]apnstest.Faults{
 		"latency.constant":               {Latency: apnstest.Latency{Constant: -1}},
@@ -972,16 +994,16 @@ func TestFaultsAreChecked(t *testing.T) {
 		"flow.initial_window":            {Flow: apnstest.FlowFaults{InitialWindow: u32(1 << 31)}},
 		"flow.table_size":                {Flow: apnstest.FlowFaults{TableSize: u32(1 << 31)}},
 		"flow.update_bytes":              {Flow: apnstest.FlowFaults{UpdateBytes: -1}},
-		"requests[0].match.token_prefix": one(apnstest.RequestFault{Match: apnstest.Match{TokenPrefix: "xyz"}, Answer: answer}),
-		"requests[0].match.probability":  one(apnstest.RequestFault{Match: apnstest.Match{Probability: -1}, Answer: answer}),
-		"requests[0].match: skip":        one(apnstest.RequestFault{Match: apnstest.Match{Skip: -1}, Answer: answer}),
-		"requests[0]: says nothing":      one(apnstest.RequestFault{}),
-		"requests[0]: at most one":       one(apnstest.RequestFault{Answer: answer, NeverAnswer: true}),
-		"requests[0].answer.status":      one(apnstest.RequestFault{Answer: &apnstest.Answer{}}),
-		"requests[0].answer.reason":      one(apnstest.RequestFault{Answer: &apnstest.Answer{Status: 200, Reason: "x"}}),
-		"requests[0].reset.code":         one(apnstest.RequestFault{Reset: &apnstest.Reset{Code: "x"}}),
-		"requests[0].reset.when":         one(apnstest.RequestFault{Reset: &apnstest.Reset{Code: "CANCEL", When: "never"}}),
-		"requests[0].do: exactly one":    one(apnstest.RequestFault{Do: &apnstest.Action{}}),
+		"requests[0].match.token_prefix": request(apnstest.RequestFault{Match: apnstest.Match{TokenPrefix: "xyz"}, Answer: answer}),
+		"requests[0].match.probability":  request(apnstest.RequestFault{Match: apnstest.Match{Probability: -1}, Answer: answer}),
+		"requests[0].match: skip":        request(apnstest.RequestFault{Match: apnstest.Match{Skip: -1}, Answer: answer}),
+		"requests[0]: says nothing":      request(apnstest.RequestFault{}),
+		"requests[0]: at most one":       request(apnstest.RequestFault{Answer: answer, NeverAnswer: true}),
+		"requests[0].answer.status":      request(apnstest.RequestFault{Answer: &apnstest.Answer{}}),
+		"requests[0].answer.reason":      request(apnstest.RequestFault{Answer: &apnstest.Answer{Status: 200, Reason: "x"}}),
+		"requests[0].reset.code":         request(apnstest.RequestFault{Reset: &apnstest.Reset{Code: "x"}}),
+		"requests[0].reset.when":         request(apnstest.RequestFault{Reset: &apnstest.Reset{Code: "CANCEL", When: "never"}}),
+		"requests[0].do: exactly one":    request(apnstest.RequestFault{Do: &apnstest.Action{}}),
 		"connections[0]: says nothing":   {Connections: []apnstest.ConnectionFault{{}}},
 		"connections[0].do":              {Connections: []apnstest.ConnectionFault{{Do: &apnstest.Action{}}}},
 		"connections[0].probability":     {Connections: []apnstest.ConnectionFault{{Probability: 7, Refuse: true}}},

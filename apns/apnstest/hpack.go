@@ -91,7 +91,8 @@ const (
 	defaultTable = 4096
 )
 
-// tableEntry is one field of the static or dynamic table.
+// tableEntry is one field of the static or dynamic table. Its value is never
+// nil: that would be a field that is not there.
 type tableEntry struct {
 	id    fieldID
 	name  string
@@ -178,7 +179,7 @@ func (d *decoder) decode(block []byte, r *request) error {
 			if id, name, value, block, err = d.literal(block, 6); err != nil {
 				return err
 			}
-			value = append([]byte(nil), value...) // the table outlives the block
+			value = append(make([]byte, 0, len(value)), value...) // the table outlives the block
 			d.insert(tableEntry{id: id, name: name, value: value})
 			r.add(id, name, value)
 		case b&0xe0 == 0x20: // table size update
@@ -236,7 +237,7 @@ func (d *decoder) literal(b []byte, prefix int) (id fieldID, name string, value,
 	}
 	if id == fieldAuthorization {
 		d.authCoded = append(d.authCoded[:0], coded[:len(coded)-len(b)]...)
-		d.auth = append([]byte(nil), value...)
+		d.auth = append(make([]byte, 0, len(value)), value...)
 	}
 	d.fields++
 	return id, name, value, b, nil
@@ -343,9 +344,6 @@ func (r *request) reset() {
 	r.seen, r.duplicate, r.malformed, r.regular, r.size = 0, false, false, false, 0
 	r.otherNames = r.otherNames[:0]
 }
-
-// has reports whether the field is there, be it empty.
-func (r *request) has(id fieldID) bool { return r.seen&(1<<id) != 0 }
 
 // get returns the field's value, nil if it is not there.
 func (r *request) get(id fieldID) []byte {

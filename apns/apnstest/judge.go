@@ -3,6 +3,7 @@ package apnstest
 import (
 	"bytes"
 	"encoding/hex"
+	"slices"
 	"strconv"
 	"time"
 
@@ -44,9 +45,11 @@ type judge struct {
 	lastUse   *topicUse // and the pair of topic and push type
 	uses      map[[2]string]*topicUse
 
-	expiration int64 // of the request at hand; -1 is absent
-	priority   int   // 0 is absent
-	raw        []byte
+	expiration int64  // of the request at hand; -1 is absent
+	priority   int    // 0 is absent
+	badID      bool   // its apns-id is no UUID
+	raw        []byte // its device token
+	pair       []byte // scratch
 	content    []byte // scratch
 }
 
@@ -74,7 +77,7 @@ func (j *judge) keyID() string {
 func (c *conn) finish(stream uint32, r *request, body []byte, length int) {
 	c.requests++
 	a := answer{received: c.now, stream: stream}
-	a.id, a.upper = c.answerID(r)
+	c.answerID(&a, r)
 
 	path := r.get(fieldPath)
 	var rule *requestRule
@@ -111,6 +114,9 @@ func (c *conn) finish(stream uint32, r *request, body []byte, length int) {
 		a.timestamp = c.wall.UnixMilli()
 	}
 	a.out = out
+	if v == methodNotAllowed && string(r.get(fieldMethod)) == "HEAD" {
+		a.more = &special{noBody: true}
+	}
 	c.account(&a, r, tok, body, length)
 	if c.plan.silentShare > 0 && len(tok) > 0 && shareOf(xxhash.Sum64(tok), silentSalt) < c.plan.silentShare {
 		silent = true
@@ -124,14 +130,17 @@ func (c *conn) finish(stream uint32, r *request, body []byte, length int) {
 	}
 }
 
-// answerID is the apns-id to answer with: the client's, or a made-up one.
-func (c *conn) answerID(r *request) (id [16]byte, upper bool) {
+// answerID sets the apns-id to answer with: the client's, or a made-up one.
+func (c *conn) answerID(a *answer, r *request) {
+	c.judge.badID = false
 	if s := r.get(fieldAPNsID); s != nil {
-		if id, upper, ok := parseUUID(s); ok {
-			return id, upper
+		var ok bool
+		if a.id, a.upper, ok = parseUUID(s); ok {
+			return
 		}
+		c.judge.badID = true
 	}
-	return c.srv.newID(), !c.srv.cfg.LowerCaseIDs
+	a.id, a.upper = c.srv.newID(), !c.srv.cfg.LowerCaseIDs
 }
 
 // account counts a request that was judged, and records it.
@@ -151,23 +160,58 @@ func (c *conn) account(a *answer, r *request, tok, body []byte, length int) {
 		a.counted = true
 	}
 	if ok && len(tok) > 0 && cfg.Ledger != LedgerOff {
-		// The token is followed by the id in the scratch buffer: one hash over both.
-		j.raw = append(tok, a.id[:]...)
-		a.tokenHash = xxhash.Sum64(j.raw[:len(tok)])
-		a.pairHash = xxhash.Sum64(j.raw)
+		j.pair = append(append(j.pair[:0], tok...), a.id[:]...)
+		a.tokenHash = xxhash.Sum64(tok)
+		a.pairHash = xxhash.Sum64(j.pair)
 		j.content = appendContent(j.content[:0], tok, &a.id, r.get(fieldTopic), r.get(fieldPushType),
 			j.priority, j.expiration, r.get(fieldCollapseID), body)
 		a.contentHash = xxhash.Sum64(j.content)
 		l.tokens += a.tokenHash
 		l.pairs += a.pairHash
 		l.content += a.contentHash
-		if !cfg.IgnoreDuplicates && c.srv.pairs.add(a.pairHash) {
-			l.duplicates++
+	}
+	if cfg.Ledger == LedgerFull {
+		c.findDuplicate(a)
+		c.record(a, r, tok, body)
+	}
+}
+
+// findDuplicate looks whether an accepted pair was there before.
+func (c *conn) findDuplicate(a *answer) {
+	if a.pairHash != 0 && !a.looked && !c.srv.cfg.IgnoreDuplicates {
+		a.looked = true
+		if c.srv.pairs.add(a.pairHash) {
+			c.local.duplicates++
 			a.duplicate = true
 		}
 	}
-	if cfg.Ledger == LedgerFull {
-		c.record(a, r, tok, body)
+}
+
+// findDuplicates does so for all of a batch.
+func (c *conn) findDuplicates() {
+	c.pairs = c.pairs[:0]
+	for i := range c.fresh {
+		if a := &c.fresh[i]; a.pairHash != 0 && !a.looked {
+			c.pairs = append(c.pairs, a.pairHash)
+		}
+	}
+	if len(c.pairs) == 0 || c.srv.cfg.IgnoreDuplicates {
+		return
+	}
+	c.known = slices.Grow(c.known[:0], len(c.pairs))[:len(c.pairs)]
+	c.srv.pairs.addAll(c.pairs, c.known)
+	k := 0
+	for i := range c.fresh {
+		a := &c.fresh[i]
+		if a.pairHash == 0 || a.looked {
+			continue
+		}
+		a.looked = true
+		if c.known[k] {
+			c.local.duplicates++
+			a.duplicate = true
+		}
+		k++
 	}
 }
 
@@ -381,10 +425,8 @@ func (c *conn) authenticated() {
 // apns-push-type.
 func (j *judge) headers(r *request) verdict {
 	j.expiration, j.priority = -1, 0
-	if s := r.get(fieldAPNsID); s != nil {
-		if _, _, ok := parseUUID(s); !ok {
-			return badMessageID
-		}
+	if j.badID {
+		return badMessageID
 	}
 	if s := r.get(fieldExpiration); s != nil {
 		n, ok := parseDecimal(s)
@@ -416,7 +458,7 @@ func (j *judge) headers(r *request) verdict {
 	if len(r.get(fieldCollapseID)) > maxCollapseID {
 		return badCollapseID
 	}
-	if pushType != nil {
+	if pushType != nil && (j.lastUse == nil || string(pushType) != j.lastUse.pushType) {
 		if _, ok := pushTypes[string(pushType)]; !ok {
 			return invalidPushType
 		}

@@ -61,13 +61,6 @@ func (b *tokenBook) add(k Key) error {
 	return nil
 }
 
-// key returns the key with an id, nil if it is unknown.
-func (b *tokenBook) key(id string) *Key {
-	b.mu.RLock()
-	defer b.mu.RUnlock()
-	return b.keys[id]
-}
-
 // look returns what is known about a provider token. It never returns nil.
 func (b *tokenBook) look(text []byte) *providerToken {
 	b.mu.RLock()

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -175,8 +176,8 @@ type Slot struct {
 	Overwritten int `json:"overwritten,omitempty"`
 	// Discarded counts what an offline device missed: expiration 0 or past.
 	Discarded int `json:"discarded,omitempty"`
-	// Accepted counts all accepted notifications, Duplicates those whose apns-id
-	// was accepted before.
+	// Accepted counts all accepted notifications, Duplicates those whose apns-id was
+	// accepted before for this device token.
 	Accepted   int `json:"accepted"`
 	Duplicates int `json:"duplicates"`
 }
@@ -195,7 +196,6 @@ type slot struct {
 	stored                 *entry
 	overwritten, discarded int
 	accepted, duplicates   int
-	seen                   map[string]bool // apns-ids
 }
 
 // ledger is the full ledger. Safe for concurrent use.
@@ -204,7 +204,6 @@ type ledger struct {
 
 	mu      sync.Mutex
 	records []*entry // in order of receipt
-	dropped int64
 	slots   map[slotKey]*slot
 }
 
@@ -215,7 +214,9 @@ func (l *ledger) add(rec *entry, offline bool, now time.Time) {
 	if len(l.records) >= l.limit {
 		// A tenth at once, so that it costs little per record.
 		n := max(1, l.limit/10)
-		l.dropped += int64(n)
+		for _, old := range l.records[:n] {
+			l.forget(old)
+		}
 		l.records = append(l.records[:0:0], l.records[n:]...)
 	}
 	l.records = append(l.records, rec)
@@ -225,14 +226,13 @@ func (l *ledger) add(rec *entry, offline bool, now time.Time) {
 	key := slotKey{rec.raw, rec.bundle}
 	sl := l.slots[key]
 	if sl == nil {
-		sl = &slot{seen: make(map[string]bool)}
+		sl = &slot{}
 		l.slots[key] = sl
 	}
 	sl.accepted++
-	if sl.seen[rec.APNsID] {
+	if rec.Duplicate {
 		sl.duplicates++
 	}
-	sl.seen[rec.APNsID] = true
 	switch {
 	case !offline:
 		sl.show(rec)
@@ -297,24 +297,37 @@ func (l *ledger) withdraw(rec *entry) {
 	sl.accepted--
 	if rec.Duplicate {
 		sl.duplicates--
-	} else {
-		delete(sl.seen, rec.APNsID)
 	}
+	sl.forget(rec)
+}
+
+// forget takes a record that is dropped out of its slot, and the slot away once
+// it is empty: slots must not outgrow the records.
+func (l *ledger) forget(rec *entry) {
+	key := slotKey{rec.raw, rec.bundle}
+	sl := l.slots[key]
+	if sl == nil {
+		return
+	}
+	sl.forget(rec)
+	if sl.stored == nil && len(sl.shown) == 0 {
+		delete(l.slots, key)
+	}
+}
+
+func (sl *slot) forget(rec *entry) {
 	if sl.stored == rec {
 		sl.stored = nil
 	}
-	for i, r := range sl.shown {
-		if r == rec {
-			sl.shown = append(sl.shown[:i], sl.shown[i+1:]...)
-			break
-		}
+	if i := slices.Index(sl.shown, rec); i >= 0 {
+		sl.shown = slices.Delete(sl.shown, i, i+1)
 	}
 }
 
 func (l *ledger) reset() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.records, l.dropped = nil, 0
+	l.records = nil
 	clear(l.slots)
 }
 

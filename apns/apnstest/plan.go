@@ -23,7 +23,6 @@ type plan struct {
 	revoked     map[string]bool
 	silentShare float64
 	scores      bool
-	noLatency   bool
 	constant    int64
 	random      bool
 }

@@ -20,6 +20,7 @@ type answer struct {
 	upper     bool // write the id in upper case
 	counted   bool // as accepted
 	duplicate bool
+	looked    bool // for duplicates
 }
 
 // special is what an unusual answer has beyond that.
@@ -28,6 +29,7 @@ type special struct {
 	headers   bool          // the headers come first
 	twice     bool          // and a second reset
 	resetCode uint32        //
+	noBody    bool          // headers only: the request was HEAD
 	fields    []headerField // in place of apns-id
 	body      []byte
 }

@@ -1,6 +1,7 @@
 package apnstest_test
 
 import (
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -174,7 +175,8 @@ func TestChecks(t *testing.T) {
 			body = []byte(payload)
 		}
 		got := c.answer(c.send(append(c.fields(token, tt.over...), tt.extra...), body))
-		if got.status != tt.status || got.reason() != tt.reason {
+		isHead := slices.Contains(tt.over, "HEAD") // its answer has no body
+		if got.status != tt.status || got.reason() != tt.reason && !isHead || isHead && len(got.body) > 0 {
 			t.Errorf("%s: got %d %q, want %d %q", tt.name, got.status, got.reason(), tt.status, tt.reason)
 		}
 		wantType := ""
@@ -310,16 +312,17 @@ func TestShares(t *testing.T) {
 	t.Parallel()
 	past := time.UnixMilli(1_600_000_000_000)
 	srv := newServer(t, apnstest.Config{DeadShare: 0.2, BadShare: 0.1, WrongTopicShare: 0.1, DeadTimestamp: past, Ledger: apnstest.LedgerHash})
-	c := dial(t, srv, dialOptions{})
+	c := ready(t, srv)
+	srv.Reset()
 	want := map[apnstest.Fate]string{
 		apnstest.Healthy: "", apnstest.Bad: "BadDeviceToken", apnstest.WrongTopic: "DeviceTokenNotForTopic", apnstest.Dead: "Unregistered",
 	}
 	count := make(map[apnstest.Fate]int)
 	const n = 1000
-	for i := range n {
+	for i, id := range c.burst(n) {
 		fate := srv.Fate(tokenN(i))
 		count[fate]++
-		got := c.answer(c.push(tokenN(i)))
+		got := c.answers[id]
 		if got.reason() != want[fate] {
 			t.Fatalf("token %d: got %d %q, want %q", i, got.status, got.reason(), want[fate])
 		}

@@ -66,7 +66,7 @@ type Config struct {
 
 	Ledger LedgerMode
 	// LedgerLimit is how many records a full ledger keeps, the newest; 0 is a
-	// million.
+	// million. Each takes about a kilobyte. Slots reach back as far.
 	LedgerLimit int
 	// IgnoreDuplicates spares the memory of duplicates: up to 26 bytes for each
 	// accepted notification.
@@ -154,8 +154,7 @@ type Server struct {
 	management net.Listener
 	wg         sync.WaitGroup // accept loops and connections
 
-	waiters  atomic.Int64
-	progress chan struct{} // tells Wait that something changed
+	waiters atomic.Int64
 
 	mu             sync.Mutex
 	closed         bool
@@ -422,8 +421,9 @@ func (s *Server) Client() *http.Client {
 }
 
 // Reset forgets what was received, counted and set: ledger, duplicates,
-// statistics, devices, channels, events. Connections, faults and keys stay.
-// Requests that are open are counted when they end.
+// statistics, devices, channels, events. Connections, faults and keys stay. It
+// is for when nothing is open: the end of a request that was judged before is
+// counted without its beginning.
 func (s *Server) Reset() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -736,7 +736,7 @@ func (c *conn) watchIdle() {
 // sink holds a connection without serving it, until the client goes away or the
 // server is closed.
 func (s *Server) sink(tcp net.Conn) {
-	defer tcp.Close() //nolint:errcheck // nothing was promised
+	defer tcp.Close()
 	var buf [4096]byte
 	for {
 		if _, err := tcp.Read(buf[:]); err != nil {
@@ -759,7 +759,7 @@ func (s *Server) remove(c *conn) {
 	s.mu.Lock()
 	delete(s.conns, c.id)
 	s.closedCounters.add(&shared)
-	s.base.AnswersLost += info.Unanswered
+	s.base.AnswersLost += max(0, info.Unanswered-shared.given)
 	s.base.AnsweredLate += info.LastAnswers
 	if len(s.ended) >= maxEnded {
 		s.ended = append(s.ended[:0:0], s.ended[maxEnded/10:]...)

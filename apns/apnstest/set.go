@@ -6,23 +6,57 @@ import "sync"
 // million of them take at most 256 MB. It is cut into shards, so that growing
 // holds up nobody for long.
 type pairSet struct {
+	mu     sync.Mutex
 	shards [256]pairShard
+	sum    uint64 // of what addAll looked at: it has no meaning
 }
 
 type pairShard struct {
-	mu   sync.Mutex
 	slot []uint64 // open addressing, linear probing; 0 is free
 	used int
 }
 
 // add puts h into the set and reports whether it was there before.
 func (s *pairSet) add(h uint64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.shards[h>>56].add(h)
+}
+
+// addAll adds many; was[i] is set if hashes[i] was there before. The set is
+// larger than any cache: first all of the memory is asked for, then it is used.
+func (s *pairSet) addAll(hashes []uint64, was []bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	sum := uint64(0)
+	for _, h := range hashes {
+		if slot := s.shards[h>>56].slot; len(slot) > 0 {
+			sum += slot[h&uint64(len(slot)-1)]
+		}
+	}
+	s.sum += sum // or the compiler leaves the loop out
+	for i, h := range hashes {
+		was[i] = s.shards[h>>56].add(h)
+	}
+}
+
+// remove takes h out of the set.
+func (s *pairSet) remove(h uint64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shards[h>>56].remove(h)
+}
+
+func (s *pairSet) reset() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.shards = [256]pairShard{}
+}
+
+func (sh *pairShard) add(h uint64) bool {
 	if h == 0 {
 		h = 1 // 0 marks a free slot
 	}
-	sh := &s.shards[h>>56]
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
 	if sh.used >= len(sh.slot)/4*3 {
 		sh.grow()
 	}
@@ -39,14 +73,10 @@ func (s *pairSet) add(h uint64) bool {
 	}
 }
 
-// remove takes h out of the set.
-func (s *pairSet) remove(h uint64) {
+func (sh *pairShard) remove(h uint64) {
 	if h == 0 {
 		h = 1
 	}
-	sh := &s.shards[h>>56]
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
 	if len(sh.slot) == 0 {
 		return
 	}
@@ -68,15 +98,6 @@ func (s *pairSet) remove(h uint64) {
 	}
 	sh.slot[i] = 0
 	sh.used--
-}
-
-func (s *pairSet) reset() {
-	for i := range s.shards {
-		sh := &s.shards[i]
-		sh.mu.Lock()
-		sh.slot, sh.used = nil, 0
-		sh.mu.Unlock()
-	}
 }
 
 func (sh *pairShard) grow() {

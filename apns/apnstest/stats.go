@@ -1,6 +1,9 @@
 package apnstest
 
 import (
+	"cmp"
+	"maps"
+	"slices"
 	"strconv"
 	"time"
 )
@@ -28,7 +31,8 @@ type Stats struct {
 	Sums      Sums  `json:"sums"` // zero with [LedgerOff]
 
 	// Answered counts answers handed to TLS. AnswersLost counts requests that were
-	// judged and whose connection ended first; Cancelled those that the client reset.
+	// judged and whose connection ended without that (a reset is no answer);
+	// Cancelled those that the client reset, ended or not.
 	Answered    int64 `json:"answered"`
 	AnswersLost int64 `json:"answers_lost"`
 	Cancelled   int64 `json:"cancelled"`
@@ -41,6 +45,8 @@ type Stats struct {
 
 	// HoldSeconds sums, over all answers, the time from having read a request's
 	// end from the socket to having written its answer to it.
+	// HoldCount is how many that are: Answered, once all that is being written is.
+	HoldCount       int64   `json:"hold_count"`
 	HoldSeconds     float64 `json:"hold_seconds"`
 	HoldMeanSeconds float64 `json:"hold_mean_seconds"` // 0 without answers
 
@@ -85,7 +91,7 @@ type Connection struct {
 	Received    int64 `json:"received"`
 	Accepted    int64 `json:"accepted"`
 	Answered    int64 `json:"answered"`
-	Unanswered  int64 `json:"unanswered"` // received and not answered
+	Unanswered  int64 `json:"unanswered"` // received and not answered, be it for a reset by either side
 	MaxInFlight int64 `json:"max_in_flight"`
 	// LastAnswers counts answers written in the 100 ms before it ended.
 	LastAnswers int64 `json:"last_answers"`
@@ -101,7 +107,7 @@ type counters struct {
 	received, accepted, faulted   int64
 	duplicates, withdrawn         int64
 	tokens, pairs, content        uint64
-	answered, cancelled           int64
+	answered, cancelled, given    int64 // given up: cancelled after it was judged
 	held, hold                    int64 // answers written, and their nanoseconds
 	refused, goAways, pings       int64
 	bytesIn, bytesOut, bodyBytes  int64
@@ -121,6 +127,7 @@ func (c *counters) add(d *counters) {
 	c.content += d.content
 	c.answered += d.answered
 	c.cancelled += d.cancelled
+	c.given += d.given
 	c.held += d.held
 	c.hold += d.hold
 	c.refused += d.refused
@@ -187,6 +194,7 @@ func (s *Server) Stats() Stats {
 	st.Sums = Sums{Tokens: Sum(sum.tokens), Pairs: Sum(sum.pairs), Content: Sum(sum.content)}
 	st.Answered, st.Cancelled = sum.answered, sum.cancelled
 	st.HoldSeconds = time.Duration(sum.hold).Seconds()
+	st.HoldCount = sum.held
 	if sum.held > 0 {
 		st.HoldMeanSeconds = st.HoldSeconds / float64(sum.held)
 	}
@@ -203,12 +211,12 @@ func (s *Server) Stats() Stats {
 // that ended, in order of their ids within each group.
 func (s *Server) Connections() []Connection {
 	s.mu.Lock()
-	defer s.mu.Unlock()
 	out := append([]Connection(nil), s.ended...)
-	for id := uint64(1); id <= s.lastConn; id++ {
-		if c := s.conns[id]; c != nil {
-			out = append(out, c.info())
-		}
+	open := slices.Collect(maps.Values(s.conns))
+	s.mu.Unlock() // a connection at work may be waiting for it
+	slices.SortFunc(open, func(a, b *conn) int { return cmp.Compare(a.id, b.id) })
+	for _, c := range open {
+		out = append(out, c.info())
 	}
 	return out
 }

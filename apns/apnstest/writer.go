@@ -51,9 +51,12 @@ func (c *conn) write() {
 			if ended {
 				over++
 			}
+			if a.more != nil && a.more.reset {
+				continue // no answer
+			}
 			n++
 			sum += a.received
-			if a.rec != nil && (a.more == nil || !a.more.reset) {
+			if a.rec != nil {
 				recs = append(recs, a.rec)
 			}
 		}
