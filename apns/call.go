@@ -43,11 +43,17 @@ func (c *call) Request(i int32) *h2.Request { return (*h2.Request)(&c.batch[i]) 
 
 // Done implements [h2.Batch].
 func (c *call) Done(from *h2.Conn, it h2.Item, r *h2.Result) {
-	l := from.Owner().(*link)
+	l, ok := from.Owner().(*link)
+	if !ok {
+		panic("apns: a connection that is no pool's")
+	}
 	switch {
 	case r.Err == nil && r.Status == http.StatusOK:
 		if !l.proven.Load() {
 			l.pool.prove(l)
+		}
+		if l.faults.Load() != 0 { // a load is cheaper than a store for each
+			l.faults.Store(0)
 		}
 		c.tell(it.Index, Response{Status: r.Status, APNsID: r.APNsID, UniqueID: r.UniqueID})
 	case r.Err == nil:
@@ -67,7 +73,7 @@ func (c *call) rejected(l *link, it h2.Item, r *h2.Result) {
 	resp.Reason, resp.Timestamp = c.pool.answers.read(r.Body)
 	if c.pool.react(l, &resp, c.batch[it.Index].Topic) && it.Flags&flagReacted == 0 {
 		it.Flags |= flagReacted
-		if c.pool.sendAgain(l, it, resendReason) == nil {
+		if c.pool.sendAgain(c, l, it, resendReason) == nil {
 			return
 		}
 	}
@@ -77,7 +83,7 @@ func (c *call) rejected(l *link, it h2.Item, r *h2.Result) {
 // unprocessed handles a notification that APNs cannot have seen.
 func (c *call) unprocessed(l *link, it h2.Item, err error) {
 	if it.Tries++; it.Tries <= maxResends {
-		refusal := c.pool.sendAgain(l, it, resendUnprocessed)
+		refusal := c.pool.sendAgain(c, l, it, resendUnprocessed)
 		if refusal == nil {
 			return
 		}

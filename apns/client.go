@@ -83,7 +83,7 @@ func (c ClientConfig) withDefaults() ClientConfig {
 // Client sends to one route. It is safe for concurrent use; the caller closes it.
 type Client struct {
 	pool       *pool
-	calls      sync.Pool // of *call
+	calls      sync.Pool // of *call, those that are over
 	unregister func()
 }
 
@@ -97,6 +97,8 @@ func New(cfg ClientConfig) (*Client, error) {
 		return nil, fmt.Errorf("apns: url: %w", err)
 	case target.Scheme != "https" || target.Host == "":
 		return nil, fmt.Errorf("apns: url %s: must be https with a host", target.Redacted())
+	case target.Path != "" && target.Path != "/":
+		return nil, fmt.Errorf("apns: url %s: must have no path", target.Redacted())
 	}
 	tlsConfig := &tls.Config{
 		MinVersion: tls.VersionTLS12, RootCAs: cfg.RootCAs, ServerName: target.Hostname(), NextProtos: []string{"h2"},
@@ -113,7 +115,6 @@ func New(cfg ClientConfig) (*Client, error) {
 	}
 	d := dialer{target: target, tls: tlsConfig, proxy: cfg.Proxy, lookup: net.DefaultResolver.LookupNetIP}
 	c := &Client{pool: newPool(cfg, d, tokens, cfg.Logger), unregister: func() {}}
-	c.calls.New = func() any { return &call{finished: make(chan struct{}, 1)} }
 	if cfg.Metrics != nil {
 		col := newCollector(c.pool)
 		if err := cfg.Metrics.Register(col); err != nil {
@@ -147,7 +148,10 @@ func (c *Client) Send(ctx context.Context, lane job.Lane, batch []Notification, 
 	if len(batch) == 0 {
 		return
 	}
-	cl := c.calls.Get().(*call)
+	cl, _ := c.calls.Get().(*call)
+	if cl == nil {
+		cl = &call{finished: make(chan struct{}, 1)}
+	}
 	cl.pool, cl.lane, cl.batch, cl.done = c.pool, lane, batch, done
 	cl.left.Store(int64(len(batch)))
 	err := context.Cause(ctx)

@@ -172,6 +172,29 @@ func TestRefusedStreamsAreSentAgain(t *testing.T) {
 	}
 }
 
+// What one connection refuses goes to another one, also when that is busy and
+// the first is not.
+func TestRefusedByOneConnection(t *testing.T) {
+	t.Parallel()
+	c, srv := setup(t, apnstest.Config{Streams: 10}, apns.ClientConfig{Connections: 2, MaxConnections: 2})
+	for i := 0; srv.Stats().ConnectionsOpen < 2; i++ {
+		send(t, c, job.Bulk, batch(i, 1))
+	}
+	if err := srv.SetFaults(apnstest.Faults{
+		Latency: apnstest.Latency{Constant: apnstest.Duration(5 * time.Millisecond)},
+		Requests: []apnstest.RequestFault{
+			{Match: apnstest.Match{Connection: 1}, Reset: &apnstest.Reset{Code: "REFUSED_STREAM"}},
+		},
+	}); err != nil {
+		t.Fatal(err)
+	}
+	ns := batch(1000, 300)
+	wantAccepted(t, ns, send(t, c, job.Bulk, ns))
+	if got := srv.Stats().Faulted; got == 0 || got > 300 {
+		t.Errorf("refused: got %d, want some, each at most once", got)
+	}
+}
+
 func TestRefusedForEver(t *testing.T) {
 	t.Parallel()
 	c, srv := setup(t, apnstest.Config{Faults: apnstest.Faults{Requests: []apnstest.RequestFault{
@@ -220,6 +243,23 @@ func TestStreamLimitCutAfterErrors(t *testing.T) {
 	}
 	if got := srv.Stats().ConnectionsTotal; got > 1 {
 		t.Errorf("connections: got %d, want 1: a cut limit is no reason for more", got)
+	}
+}
+
+func TestCutStreamLimitOpensNoConnection(t *testing.T) {
+	t.Parallel()
+	c, srv := setup(t, apnstest.Config{Streams: 100, Latency: 10 * time.Millisecond}, apns.ClientConfig{Connections: 1, MaxConnections: 4})
+	wantAccepted(t, batch(0, 200), send(t, c, job.Bulk, batch(0, 200)))
+	one := uint32(1)
+	if _, err := srv.Do(apnstest.Action{Settings: &apnstest.Settings{MaxConcurrentStreams: &one}}); err != nil {
+		t.Fatal(err)
+	}
+	// Longer than a pool waits before it grows.
+	ctx, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+	defer cancel()
+	sendCtx(ctx, t, c, job.Bulk, batch(1000, 1000))
+	if got := srv.Stats().ConnectionsTotal; got != 1 {
+		t.Errorf("connections: got %d, want 1", got)
 	}
 }
 
@@ -352,6 +392,7 @@ func TestNewChecksItsConfig(t *testing.T) {
 		"no credential": {},
 		"http":          {Credential: keyOf(t, srv), URL: "http://127.0.0.1:1"},
 		"no host":       {Credential: keyOf(t, srv), URL: "https://"},
+		"with a path":   {Credential: keyOf(t, srv), URL: "https://127.0.0.1:1/3/device"},
 		"not a url":     {Credential: keyOf(t, srv), URL: "https://%zz"},
 	} {
 		if c, err := apns.New(cfg); err == nil {

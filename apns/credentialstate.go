@@ -125,8 +125,8 @@ func (p *pool) react(l *link, r *Response, topic string) (again bool) {
 		p.drain(l, &later)
 	}
 	if r.Status != 500 {
-		l.faults = 0
-	} else if l.faults++; l.faults >= faultsLeast {
+		l.faults.Store(0)
+	} else if l.faults.Add(1) >= faultsLeast {
 		p.drain(l, &later)
 	}
 	return false

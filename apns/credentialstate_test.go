@@ -13,13 +13,14 @@ import (
 	"github.com/pushfleet/pushfleet/job"
 )
 
-func wantRouteError(t testing.TB, r apns.Response, reason apns.Reason) *apns.RouteError {
+// wantRouteError checks that a route is stopped, and returns until when.
+func wantRouteError(t testing.TB, r apns.Response, reason apns.Reason) time.Time {
 	t.Helper()
 	var re *apns.RouteError
 	if !errors.Is(r.Err, apns.ErrNotSent) || !errors.As(r.Err, &re) || re.Reason != reason {
 		t.Fatalf("response: got %+v, want not sent, because the route is stopped by %s", r, reason)
 	}
-	return re
+	return re.Until
 }
 
 func TestCertificateFaultStopsTheRoute(t *testing.T) {
@@ -45,8 +46,8 @@ func TestCertificateFaultStopsTheRoute(t *testing.T) {
 	}
 	// After the pause one connection tries again; each stop lasts longer.
 	clk.advance(61 * time.Second)
-	re := wantRouteError(t, send(t, c, job.Transactional, ns[:1])[0], apns.BadCertificateEnvironment)
-	if got := re.Until.Sub(clk.now()); got < 110*time.Second || got > 2*time.Minute {
+	until := wantRouteError(t, send(t, c, job.Transactional, ns[:1])[0], apns.BadCertificateEnvironment)
+	if got := until.Sub(clk.now()); got < 110*time.Second || got > 2*time.Minute {
 		t.Errorf("second stop: got %v, want about 2m", got)
 	}
 	if got := srv.Stats().ConnectionsTotal; got != 2 {
@@ -78,6 +79,40 @@ func TestRefusedKeyStopsTheRoute(t *testing.T) {
 	wantAccepted(t, ns, send(t, c, job.Bulk, ns))
 	if got := srv.Stats().ConnectionsTotal - before; got > 2 {
 		t.Errorf("new connections: got %d, want at most 2", got)
+	}
+}
+
+// After the pause one connection tries, however many are wanted.
+func TestTrialIsOneConnection(t *testing.T) {
+	t.Parallel()
+	clk := &clock{}
+	faults := apnstest.Faults{
+		Latency:  apnstest.Latency{Constant: apnstest.Duration(20 * dialGap)},
+		Requests: []apnstest.RequestFault{{Answer: &apnstest.Answer{Status: 403, Reason: "Forbidden"}}},
+	}
+	c, srv := setup(t, apnstest.Config{Faults: faults}, apns.ClientConfig{Connections: 4, Now: clk.now})
+	send(t, c, job.Bulk, batch(0, 1))
+	before := srv.Stats().ConnectionsTotal
+	clk.advance(61 * time.Second)
+	if r := send(t, c, job.Bulk, batch(1, 1))[0]; r.Err != nil || r.Reason != apns.Forbidden {
+		t.Errorf("trial: got %+v, want Forbidden", r)
+	}
+	if got := srv.Stats().ConnectionsTotal - before; got != 1 {
+		t.Errorf("connections on trial: got %d, want 1", got)
+	}
+}
+
+// What is sent again because of an answer is sent again once.
+func TestAnswersAreReactedToOnce(t *testing.T) {
+	t.Parallel()
+	c, srv := setup(t, apnstest.Config{Faults: apnstest.Faults{Requests: []apnstest.RequestFault{
+		{Answer: &apnstest.Answer{Status: 400, Reason: "IdleTimeout"}},
+	}}}, apns.ClientConfig{})
+	if r := send(t, c, job.Bulk, batch(0, 1))[0]; r.Err != nil || r.Reason != apns.IdleTimeout {
+		t.Errorf("response: got %+v, want IdleTimeout", r)
+	}
+	if got := srv.Stats().Received; got != 2 {
+		t.Errorf("requests: got %d, want 2", got)
 	}
 }
 

@@ -141,7 +141,7 @@ func connectThrough(ctx context.Context, proxy *url.URL, addr string) (net.Conn,
 	}
 	// The proxy says nothing behind its answer until we speak, so the reader
 	// holds no byte of the tunnel.
-	resp, err := http.ReadResponse(bufio.NewReader(nc), req)
+	resp, err := http.ReadResponse(bufio.NewReader(nc), req) //nolint:bodyclose // what follows is the tunnel
 	if err != nil {
 		return fail(err)
 	}

@@ -67,11 +67,11 @@ func TestDialGateBacksOff(t *testing.T) {
 	t.Parallel()
 	g := apns.NewDialGate(1000)
 	now := time.Unix(0, 0)
-	for i, most := range []time.Duration{1, 2, 4, 8, 16, 32, 60, 60} {
+	for i, seconds := range []int{1, 2, 4, 8, 16, 32, 60, 60} {
 		now = now.Add(g.Wait(now))
 		g.Attempt(now)
 		g.Failed(now)
-		most *= time.Second
+		most := time.Duration(seconds) * time.Second
 		if got := g.Wait(now); got > most || got < min(most/2, time.Second) {
 			t.Errorf("after failure %d: got a pause of %v, want %v to %v", i, got, most/2, most)
 		}
@@ -215,7 +215,12 @@ func TestServersThatAreNotAPNs(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			other := httptest.NewUnstartedServer(http.NotFoundHandler())
-			other.TLS = cfg
+			// httptest adds protocols to its own configuration, not to this one.
+			other.TLS = &tls.Config{GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+				cfg := cfg.Clone()
+				cfg.Certificates = other.TLS.Certificates
+				return cfg, nil
+			}}
 			other.Config.ErrorLog = log.New(io.Discard, "", 0)
 			other.StartTLS()
 			defer other.Close()

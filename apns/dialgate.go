@@ -48,7 +48,7 @@ func (g *dialGate) failed(now time.Time) {
 	delay := g.gap * time.Duration(min(dialBackoffMax, 1<<min(g.failures, 10)))
 	g.failures++
 	// Half of it by chance, so that a fleet does not come back in step.
-	delay = delay/2 + rand.N(delay/2+1)
+	delay = delay/2 + rand.N(delay/2+1) //nolint:gosec // no secret
 	if t := now.Add(delay); t.After(g.notBefore) {
 		g.notBefore = t
 	}

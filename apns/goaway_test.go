@@ -75,7 +75,7 @@ func TestGoAwayMidFlight(t *testing.T) {
 func TestGoAwayThenCloseIsUnknown(t *testing.T) {
 	t.Parallel()
 	c, srv := setup(t, apnstest.Config{Faults: apnstest.Faults{
-		Latency: apnstest.Latency{Constant: apnstest.Duration(20 * time.Millisecond)},
+		Latency: apnstest.Latency{Constant: apnstest.Duration(300 * time.Millisecond)},
 		Requests: []apnstest.RequestFault{{
 			Match: apnstest.Match{Skip: 300, Times: 1},
 			Do:    &apnstest.Action{GoAway: &apnstest.GoAway{Back: 10, Then: "close"}},
@@ -136,12 +136,8 @@ func TestCancelWhileTheWriterIsStuck(t *testing.T) {
 // told twice, and the client alone never makes a duplicate.
 func TestTruthUnderRandomFaults(t *testing.T) {
 	t.Parallel()
-	faults := apnstest.Faults{
-		Latency: apnstest.Latency{Constant: apnstest.Duration(time.Millisecond), Jitter: apnstest.Duration(3 * time.Millisecond)},
-		Score:   apnstest.ErrorScore{Mode: "halve"},
-	}
 	often := func(one int) apnstest.Match { return apnstest.Match{Skip: 3, Probability: 1 / float64(one)} }
-	for _, f := range []apnstest.RequestFault{
+	requests := []apnstest.RequestFault{
 		{Match: often(50), Reset: &apnstest.Reset{Code: "REFUSED_STREAM", Twice: true}},
 		{Match: often(100), Reset: &apnstest.Reset{Code: "INTERNAL_ERROR", When: "after"}},
 		{Match: often(100), Reset: &apnstest.Reset{Code: "CANCEL", When: "headers"}},
@@ -152,14 +148,16 @@ func TestTruthUnderRandomFaults(t *testing.T) {
 		{Match: often(2000), Do: &apnstest.Action{GoAway: &apnstest.GoAway{TwoPhase: apnstest.Duration(time.Millisecond)}}},
 		{Match: often(3000), Do: &apnstest.Action{Close: "rst"}},
 		{Match: often(3000), Do: &apnstest.Action{Close: "fin"}},
-	} {
-		faults.Requests = append(faults.Requests, f)
 	}
 	for seed := range uint64(4) {
 		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
 			t.Parallel()
-			faults := faults
-			faults.Seed = seed
+			faults := apnstest.Faults{
+				Seed:     seed,
+				Latency:  apnstest.Latency{Constant: apnstest.Duration(time.Millisecond), Jitter: apnstest.Duration(3 * time.Millisecond)},
+				Score:    apnstest.ErrorScore{Mode: "halve"},
+				Requests: requests,
+			}
 			c, srv := setup(t, apnstest.Config{BadShare: 0.01, DeadShare: 0.05, Faults: faults},
 				apns.ClientConfig{Connections: 3, RequestTimeout: time.Second, DialsPerMinute: 1000})
 			ns := batch(0, 3000)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/sideshow/apns2"
 	"github.com/sideshow/apns2/token"
-	"golang.org/x/net/http2"
 
 	"github.com/pushfleet/pushfleet/apns"
 	"github.com/pushfleet/pushfleet/apns/apnstest"
@@ -31,7 +30,7 @@ func apns2Client(t testing.TB, srv *apnstest.Server) *apns2.Client {
 		t.Fatal(err)
 	}
 	c := apns2.NewTokenClient(&token.Token{AuthKey: key, KeyID: srv.KeyID(), TeamID: srv.TeamID()})
-	transport := &http2.Transport{TLSClientConfig: &tls.Config{RootCAs: srv.CAPool(), MinVersion: tls.VersionTLS12}}
+	transport := &http.Transport{TLSClientConfig: &tls.Config{RootCAs: srv.CAPool(), MinVersion: tls.VersionTLS12}, ForceAttemptHTTP2: true}
 	c.HTTPClient = &http.Client{Transport: transport}
 	c.Host = srv.URL()
 	t.Cleanup(transport.CloseIdleConnections)

@@ -17,8 +17,15 @@ type queue struct {
 
 // resend is a notification that a connection gave back.
 type resend struct {
-	item h2.Item
-	from *link // where it should not go again, if there is another way
+	call *call
+	item h2.Item // of call
+	from *link   // where it should not go again, if there is another way
+}
+
+// dropped is a notification that was taken out of a queue.
+type dropped struct {
+	call  *call
+	index int32
 }
 
 func (q *queue) push(c *call) {
@@ -35,14 +42,14 @@ func (q *queue) pushAgain(r resend) {
 // other connection that could take what l gave back.
 func (q *queue) take(l *link, alone bool, dst []h2.Item, budget int) int {
 	n := 0
-	fits := func(it h2.Item) bool {
-		budget -= h2.Cost(it.Batch.Request(it.Index))
+	fits := func(c *call, index int32) bool {
+		budget -= h2.Cost(c.Request(index))
 		return budget >= 0 || n == 0
 	}
 	if len(q.again) > 0 {
 		kept := q.again[:0]
 		for i, r := range q.again {
-			if n == len(dst) || r.from == l && !alone || !fits(r.item) {
+			if n == len(dst) || r.from == l && !alone || !fits(r.call, r.item.Index) {
 				kept = append(kept, q.again[i])
 				continue
 			}
@@ -55,11 +62,11 @@ func (q *queue) take(l *link, alone bool, dst []h2.Item, budget int) int {
 	for len(q.calls) > 0 && n < len(dst) && budget >= 0 {
 		c := q.calls[0]
 		for c.next < len(c.batch) && n < len(dst) {
-			it := h2.Item{Batch: c, Index: int32(c.next)}
-			if !fits(it) {
+			index := int32(c.next)
+			if !fits(c, index) {
 				break
 			}
-			dst[n] = it
+			dst[n] = h2.Item{Batch: c, Index: index}
 			n++
 			c.next++
 		}
@@ -80,7 +87,7 @@ func (q *queue) pop() {
 }
 
 // drop takes out what keep does not want, and returns it.
-func (q *queue) drop(keep func(c *call, again bool) bool) (out []h2.Item) {
+func (q *queue) drop(keep func(c *call, again bool) bool) (out []dropped) {
 	calls := q.calls[:0]
 	for _, c := range q.calls {
 		if keep(c, false) {
@@ -88,18 +95,18 @@ func (q *queue) drop(keep func(c *call, again bool) bool) (out []h2.Item) {
 			continue
 		}
 		for ; c.next < len(c.batch); c.next++ {
-			out = append(out, h2.Item{Batch: c, Index: int32(c.next)})
+			out = append(out, dropped{c, int32(c.next)})
 		}
 	}
 	clear(q.calls[len(calls):])
 	q.calls = calls
 	again := q.again[:0]
 	for _, r := range q.again {
-		if keep(r.item.Batch.(*call), true) {
+		if keep(r.call, true) {
 			again = append(again, r)
 			continue
 		}
-		out = append(out, r.item)
+		out = append(out, dropped{r.call, r.item.Index})
 	}
 	clear(q.again[len(again):])
 	q.again = again

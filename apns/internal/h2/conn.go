@@ -72,6 +72,7 @@ type Conn struct {
 	free     [2]atomic.Int32 // by lane
 	open     atomic.Int32
 	limit    atomic.Int32
+	most     atomic.Int32
 	answers  atomic.Uint64
 	timeouts atomic.Uint64
 	keepOf   atomic.Int32 // bulk leaves one in so many streams free
@@ -153,6 +154,7 @@ func (c *Conn) Free(lane job.Lane) int { return int(c.free[lane].Load()) }
 type Stats struct {
 	Open     int    // streams that are open
 	Limit    int    // streams that may be open now; 0: the connection takes nothing more
+	Most     int    // the largest Limit so far
 	Answers  uint64 // answers so far
 	Timeouts uint64 // requests that had none in time
 	Silent   time.Duration
@@ -163,6 +165,7 @@ func (c *Conn) Stats() Stats {
 	return Stats{
 		Open:     int(c.open.Load()),
 		Limit:    int(c.limit.Load()),
+		Most:     int(c.most.Load()),
 		Answers:  c.answers.Load(),
 		Timeouts: c.timeouts.Load(),
 		Silent:   c.clock() - time.Duration(c.lastRead.Load()),
@@ -347,7 +350,11 @@ func (c *Conn) show() (work bool) {
 		work = work || n > 0 && c.hungry[lane]
 	}
 	c.open.Store(int32(c.streams.count))
-	c.limit.Store(int32(c.limits.now()))
+	limit := int32(c.limits.now())
+	c.limit.Store(limit)
+	if limit > c.most.Load() {
+		c.most.Store(limit)
+	}
 	if c.retired && c.streams.count == 0 && !c.leaving {
 		c.leaving, work = true, true
 	}

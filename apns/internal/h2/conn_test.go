@@ -321,7 +321,7 @@ func TestGoAwayInTwoPhases(t *testing.T) {
 	wantStatus(t, <-o.done, 0, 200)
 	// Everything is answered: the connection says goodbye and ends.
 	skipTo[*http2.GoAwayFrame](p)
-	if err := <-o.closed; !errors.Is(err, h2.ErrRetired) {
+	if err := (<-o.closed).err; !errors.Is(err, h2.ErrRetired) {
 		t.Errorf("closed: got %v, want %v", err, h2.ErrRetired)
 	}
 }
@@ -353,7 +353,7 @@ func TestRetire(t *testing.T) {
 	p.accept(r)
 	wantStatus(t, <-o.done, 0, 200)
 	skipTo[*http2.GoAwayFrame](p)
-	if err := <-o.closed; !errors.Is(err, h2.ErrRetired) {
+	if err := (<-o.closed).err; !errors.Is(err, h2.ErrRetired) {
 		t.Errorf("closed: got %v, want %v", err, h2.ErrRetired)
 	}
 }
@@ -373,7 +373,7 @@ func TestStreamIDsRunOut(t *testing.T) {
 	wantStatus(t, <-o.done, 0, 200)
 	wantStatus(t, <-o.done, 1, 200)
 	skipTo[*http2.GoAwayFrame](p)
-	if err := <-o.closed; !errors.Is(err, h2.ErrRetired) {
+	if err := (<-o.closed).err; !errors.Is(err, h2.ErrRetired) {
 		t.Errorf("closed: got %v, want %v", err, h2.ErrRetired)
 	}
 	if got := o.queued(job.Bulk); got != 3 {
@@ -431,7 +431,7 @@ func TestPeerClosesIdle(t *testing.T) {
 	t.Parallel()
 	_, o, p := connect(t, h2.Config{})
 	_ = p.nc.Close()
-	if err := <-o.closed; !errors.Is(err, h2.ErrPeerClosed) {
+	if err := (<-o.closed).err; !errors.Is(err, h2.ErrPeerClosed) {
 		t.Errorf("closed: got %v, want %v", err, h2.ErrPeerClosed)
 	}
 }

@@ -1,6 +1,7 @@
 package h2_test
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"strings"
@@ -36,6 +37,38 @@ func TestContinuationAndPadding(t *testing.T) {
 	if string(got.Body) != `{"reason":"BadTopic"}` || got.APNsID.String() != r.get("apns-id") {
 		t.Errorf("answer: got %q, id %v, want the reason and id %s", got.Body, got.APNsID, r.get("apns-id"))
 	}
+}
+
+// A request with fields that no frame holds does not break the connection.
+func TestRequestLargerThanAFrame(t *testing.T) {
+	t.Parallel()
+	c, o, p := connect(t, h2.Config{})
+	r := request(0, 2)
+	r.CollapseID = strings.Repeat("c", 40_000)
+	o.submit(job.Bulk, r)
+	c.Wake()
+	first, ok := p.read().(*http2.HeadersFrame)
+	if !ok || first.HeadersEnded() || first.StreamEnded() {
+		t.Fatalf("first frame: got %v, want HEADERS that go on", first)
+	}
+	block := bytes.Clone(first.HeaderBlockFragment())
+	for frames := 1; ; frames++ {
+		next, ok := p.read().(*http2.ContinuationFrame)
+		if !ok {
+			t.Fatalf("frame %d: got %v, want CONTINUATION", frames, next)
+		}
+		block = append(block, next.HeaderBlockFragment()...)
+		if next.HeadersEnded() {
+			break
+		}
+	}
+	fields, err := p.dec.DecodeFull(block)
+	if err != nil || fields[len(fields)-1].Value != r.CollapseID {
+		t.Errorf("block: got %d fields, error %v, want the collapse id last", len(fields), err)
+	}
+	p.seen[1] = &received{id: 1}
+	p.refuse(p.request(), 400, "BadCollapseId")
+	wantStatus(t, <-o.done, 0, 400)
 }
 
 func TestContinuationKeepsEndStream(t *testing.T) {
@@ -246,7 +279,7 @@ func TestFirstFrameMustBeSettings(t *testing.T) {
 	p.must(p.fr.WritePing(false, [8]byte{}))
 	skipTo[*http2.GoAwayFrame](p)
 	var fault *h2.ProtocolError
-	if err := <-o.closed; !errors.As(err, &fault) {
+	if err := (<-o.closed).err; !errors.As(err, &fault) {
 		t.Errorf("closed: got %v, want a fault of the peer", err)
 	}
 }
@@ -269,7 +302,7 @@ func TestFloodsAreBounded(t *testing.T) {
 					}
 				}
 				var fault *h2.ProtocolError
-				if err := <-o.closed; !errors.As(err, &fault) || fault.Code != http2.ErrCodeEnhanceYourCalm {
+				if err := (<-o.closed).err; !errors.As(err, &fault) || fault.Code != http2.ErrCodeEnhanceYourCalm {
 					t.Errorf("closed: got %v, want a fault with ENHANCE_YOUR_CALM", err)
 				}
 			})

@@ -160,6 +160,29 @@ func TestEncodeProviderTokenRotates(t *testing.T) {
 	}
 }
 
+// A new provider token gets its place although topics in use fill the table.
+func TestEncodeProviderTokenGoesBeforeTopics(t *testing.T) {
+	t.Parallel()
+	e, d := h2.NewEncoder("api.push.apple.com", bearer), newReader(t)
+	auth, spelledOut := bearer, 0
+	for i := range 1000 {
+		if i == 500 {
+			auth = "bearer " + strings.Repeat("x", 250)
+			e.SetAuthorization(auth)
+		}
+		r := request(i, 0)
+		r.Topic = fmt.Sprintf("com.example.topic-%04d", i%60)
+		block := e.AppendBlock(nil, &r)
+		d.read(block, &r, auth)
+		if i >= 500 && len(block) > steady+100 {
+			spelledOut++
+		}
+	}
+	if spelledOut > 2 {
+		t.Errorf("blocks with the new provider token spelled out: got %d, want 1 or 2", spelledOut)
+	}
+}
+
 func TestEncodeTableSizeChanges(t *testing.T) {
 	t.Parallel()
 	e, d := h2.NewEncoder("api.push.apple.com", bearer), newReader(t)
@@ -267,6 +290,9 @@ func TestDecodeSensitiveAndResized(t *testing.T) {
 		got, err := d.Decode(out.Bytes())
 		if want := (h2.Head{Status: 200 + i%300, UniqueID: fmt.Sprint(i % 5)}); err != nil || got != want {
 			t.Fatalf("block %d: got %+v, %v, want %+v", i, got, err, want)
+		}
+		if got := d.TableSize(); got > 4096 {
+			t.Fatalf("table: got %d bytes, want at most 4096", got)
 		}
 	}
 }

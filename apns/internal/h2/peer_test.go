@@ -29,20 +29,22 @@ type outcome struct {
 	h2.Result
 }
 
+// ending is why a connection ended.
+type ending struct{ err error }
+
 // owner has a queue per lane and is the batch of everything in it.
 type owner struct {
 	mu       sync.Mutex
 	requests []h2.Request
 	queue    [2][]h2.Item
-	goAways  []*h2.GoAwayError
 
 	done   chan outcome
-	closed chan error
+	closed chan ending
 	away   chan *h2.GoAwayError
 }
 
 func newOwner() *owner {
-	return &owner{done: make(chan outcome, 100_000), closed: make(chan error, 1), away: make(chan *h2.GoAwayError, 10)}
+	return &owner{done: make(chan outcome, 100_000), closed: make(chan ending, 1), away: make(chan *h2.GoAwayError, 10)}
 }
 
 func (o *owner) Take(lane job.Lane, dst []h2.Item, budget int) int {
@@ -61,7 +63,7 @@ func (o *owner) Take(lane job.Lane, dst []h2.Item, budget int) int {
 }
 
 func (o *owner) GoAway(_ *h2.Conn, g *h2.GoAwayError) { o.away <- g }
-func (o *owner) Closed(_ *h2.Conn, err error)         { o.closed <- err }
+func (o *owner) Closed(_ *h2.Conn, err error)         { o.closed <- ending{err} }
 
 func (o *owner) Request(i int32) *h2.Request {
 	o.mu.Lock()

@@ -151,10 +151,10 @@ func TestSilentPeer(t *testing.T) {
 					t.Errorf("first PING: got after %v, want %v", got, tc.want)
 				}
 				if len(o.closed) > 0 {
-					t.Fatalf("within the PING timeout: closed with %v", <-o.closed)
+					t.Fatalf("within the PING timeout: closed with %v", (<-o.closed).err)
 				}
 				pass(c, 2*time.Second)
-				if err := <-o.closed; !errors.Is(err, h2.ErrPingTimeout) {
+				if err := (<-o.closed).err; !errors.Is(err, h2.ErrPingTimeout) {
 					t.Errorf("closed: got %v, want %v", err, h2.ErrPingTimeout)
 				}
 				if tc.busy {
@@ -170,7 +170,7 @@ func TestSettingsNeverSent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c, o, _ := dial(t, h2.Config{})
 		pass(c, 11*time.Second)
-		if err := <-o.closed; !errors.Is(err, h2.ErrSettingsTimeout) {
+		if err := (<-o.closed).err; !errors.Is(err, h2.ErrSettingsTimeout) {
 			t.Errorf("closed: got %v, want %v", err, h2.ErrSettingsTimeout)
 		}
 	})
@@ -186,11 +186,11 @@ func TestDrainDeadline(t *testing.T) {
 		c.Retire(time.Now().Add(3 * time.Second))
 		pass(c, 2900*time.Millisecond)
 		if len(o.closed) > 0 {
-			t.Fatalf("before the deadline: closed with %v", <-o.closed)
+			t.Fatalf("before the deadline: closed with %v", (<-o.closed).err)
 		}
 		pass(c, 200*time.Millisecond)
 		wantFailed(t, <-o.done, false)
-		if err := <-o.closed; !errors.Is(err, h2.ErrDrainTimeout) {
+		if err := (<-o.closed).err; !errors.Is(err, h2.ErrDrainTimeout) {
 			t.Errorf("closed: got %v, want %v", err, h2.ErrDrainTimeout)
 		}
 	})

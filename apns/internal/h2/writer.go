@@ -2,6 +2,7 @@ package h2
 
 import (
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/net/http2"
@@ -211,10 +212,36 @@ func (c *Conn) appendRequest(lane job.Lane, it *Item, now time.Duration) {
 	}
 	w.buf = appendFrameHeader(w.buf, 0, http2.FrameHeaders, flags, s.id)
 	w.buf = c.enc.appendBlock(w.buf, r)
-	putFrameLength(w.buf[at:], len(w.buf)-at-frameHeaderBytes)
+	w.buf = splitHeaders(w.buf, at)
 	if !c.appendBody(s, r.Payload) {
 		c.waiting[lane] = append(c.waiting[lane], s.id)
 	}
+}
+
+// splitHeaders sets the length of the HEADERS frame that begins at b[at:] and goes
+// to the end of b. One that is too long, because a caller's topic or collapse id
+// is, is split into CONTINUATION frames: APNs will refuse that request, and not
+// the connection with everybody on it.
+func splitHeaders(b []byte, at int) []byte {
+	block := b[at+frameHeaderBytes:]
+	if len(block) <= maxFrameBytes {
+		putFrameLength(b[at:], len(block))
+		return b
+	}
+	h := parseFrameHeader(b[at:])
+	flags := h.flags &^ http2.FlagHeadersEndHeaders
+	b = b[:at]
+	kind := http2.FrameHeaders
+	for rest := slices.Clone(block); len(rest) > 0; {
+		part := rest[:min(len(rest), maxFrameBytes)]
+		if rest = rest[len(part):]; len(rest) == 0 {
+			flags |= http2.FlagContinuationEndHeaders
+		}
+		b = appendFrameHeader(b, len(part), kind, flags, h.streamID)
+		b = append(b, part...)
+		kind, flags = http2.FrameContinuation, 0
+	}
+	return b
 }
 
 // appendBody encodes what the windows allow of the rest of a stream's body. It
