@@ -152,19 +152,21 @@ func TestSweepOfAnUnreadableRecord(t *testing.T) {
 			t.Fatalf("Register: got %v, want %v", err, cutError{})
 		}
 		cut.set(1 << 30)
-		mend := f.patch(t, token(1), func(packed string) string { return "\x02" + packed[1:] })
-		failed := 0
-		for b := range 4 {
-			if _, err := f.Sweep(t.Context(), app, b); err != nil {
-				if failed++; !errors.Is(err, device.ErrRecord) {
-					t.Errorf("Sweep: got %v, want %v", err, device.ErrRecord)
+		for n := 1; n <= 2; n++ { // the old one, the new one
+			mend := f.patch(t, token(n), func(packed string) string { return "\x02" + packed[1:] })
+			failed := 0
+			for b := range 4 {
+				if _, err := f.Sweep(t.Context(), app, b); err != nil {
+					if failed++; !errors.Is(err, device.ErrRecord) {
+						t.Errorf("Sweep, token %d unreadable: got %v, want %v", n, err, device.ErrRecord)
+					}
 				}
 			}
+			if failed != 1 {
+				t.Errorf("sweeps that went wrong, token %d unreadable: got %d, want 1", n, failed)
+			}
+			mend()
 		}
-		if failed != 1 {
-			t.Errorf("sweeps that went wrong: got %d, want 1", failed)
-		}
-		mend()
 		if got := f.sweep(t); got.Replaced != 1 {
 			t.Errorf("sweep when it can be read: got %+v, want 1 replaced", got)
 		}

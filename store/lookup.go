@@ -26,7 +26,7 @@ type Entry struct {
 // pipelineTokens is how many device tokens go into one pipeline: enough to fill
 // every bucket's command, and little enough to be answered well within the
 // client's read time-out.
-const pipelineTokens = 8192
+const pipelineTokens = 4096
 
 // Lookup appends an Entry for each of tokens to dst, in their order, and
 // returns it. On an error, which is Redis's, nothing is appended.
@@ -41,7 +41,10 @@ func (s *Store) Lookup(ctx context.Context, app string, tokens []device.Token, d
 func (s *Store) lookup(ctx context.Context, l *layout, tokens []device.Token, dst []Entry) ([]Entry, error) {
 	start := len(dst)
 	dst = slices.Grow(dst, len(tokens))
-	sc := s.scratch.Get().(*lookupScratch)
+	sc, ok := s.scratch.Get().(*lookupScratch)
+	if !ok {
+		sc = new(lookupScratch)
+	}
 	defer sc.release(&s.scratch)
 	for part := range slices.Chunk(tokens, pipelineTokens) {
 		at := len(dst)
@@ -63,7 +66,8 @@ type lookupScratch struct {
 	ends  []int // of each key in key
 	keys  []string
 	args  []any
-	cmds  []redis.Cmder
+	cmds  []*redis.SliceCmd
+	queue []redis.Cmder // the same
 }
 
 func (sc *lookupScratch) release(pool *sync.Pool) {
@@ -71,6 +75,7 @@ func (sc *lookupScratch) release(pool *sync.Pool) {
 	clear(sc.keys)
 	clear(sc.args)
 	clear(sc.cmds)
+	clear(sc.queue)
 	pool.Put(sc)
 }
 
@@ -80,7 +85,7 @@ func (sc *lookupScratch) release(pool *sync.Pool) {
 // which go-redis takes: boxing each string would allocate it again.
 func (s *Store) readRecords(ctx context.Context, l *layout, entries []Entry, sc *lookupScratch) error {
 	sc.order, sc.raws, sc.key, sc.ends = sc.order[:0], sc.raws[:0], sc.key[:0], sc.ends[:0]
-	sc.keys, sc.args, sc.cmds = sc.keys[:0], sc.args[:0], sc.cmds[:0]
+	sc.keys, sc.args, sc.cmds, sc.queue = sc.keys[:0], sc.args[:0], sc.cmds[:0], sc.queue[:0]
 	for i, e := range entries {
 		sc.order = append(sc.order, uint64(l.bucketOf(e.Token))<<32|uint64(i))
 	}
@@ -104,13 +109,14 @@ func (s *Store) readRecords(ctx context.Context, l *layout, entries []Entry, sc 
 		for b := sc.order[i] >> 32; i < len(sc.order) && sc.order[i]>>32 == b; i++ {
 			sc.args = append(sc.args, &sc.raws[i])
 		}
-		sc.cmds = append(sc.cmds, redis.NewSliceCmd(ctx, sc.args[start:len(sc.args):len(sc.args)]...))
+		cmd := redis.NewSliceCmd(ctx, sc.args[start:len(sc.args):len(sc.args)]...)
+		sc.cmds, sc.queue = append(sc.cmds, cmd), append(sc.queue, cmd)
 	}
 	if len(sc.cmds) == 0 {
 		return nil
 	}
 	p := s.client.Pipeline()
-	if err := p.BatchProcess(ctx, sc.cmds...); err != nil {
+	if err := p.BatchProcess(ctx, sc.queue...); err != nil {
 		return err
 	}
 	if _, err := p.Exec(ctx); err != nil {
@@ -118,7 +124,7 @@ func (s *Store) readRecords(ctx context.Context, l *layout, entries []Entry, sc 
 	}
 	i := 0
 	for _, cmd := range sc.cmds {
-		values, err := cmd.(*redis.SliceCmd).Result()
+		values, err := cmd.Result()
 		if err != nil {
 			return err
 		}

@@ -15,7 +15,7 @@ import (
 
 func TestLookupKeepsTheOrder(t *testing.T) {
 	onBoth(t, func(t *testing.T, f *fixture) {
-		const n = 20000 // more than one pipeline's
+		const n = 10000 // more than one pipeline's
 		var regs []device.Registration
 		var tokens []device.Token
 		for i := range n {
@@ -67,7 +67,7 @@ func TestLookupTellsAnUnreadableRecord(t *testing.T) {
 
 func TestScanBuckets(t *testing.T) {
 	onBoth(t, func(t *testing.T, f *fixture) {
-		const n = 20000 // enough for buckets to be hash tables, read in pages
+		const n = 10000 // enough for buckets to be hash tables, read in pages
 		var regs []device.Registration
 		want := make(map[device.Token]bool)
 		for i := range n {

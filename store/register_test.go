@@ -410,8 +410,9 @@ func TestRegisterCutOffAnywhere(t *testing.T) {
 						if e := f.entry(t, reg.Token); !e.Record.Usable() || e.Record.Replaces {
 							t.Errorf("cut after %d steps, then healed: got the new one %+v, want live", steps, e.Record)
 						}
-						if how != "sweep" {
-							wantTokens(t, "devices of the user", f.ofUser(t, user), reg.Token)
+						wantTokens(t, "devices of the user", f.ofUser(t, user), reg.Token)
+						if byInstall {
+							wantTokens(t, "devices of the install", f.ofInstall(t, user), reg.Token)
 						}
 						if n := f.fields(t, "r"); n != 0 {
 							t.Errorf("cut after %d steps, then healed: %d replacements left in redis, want 0", steps, n)

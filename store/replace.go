@@ -201,19 +201,20 @@ func (s *Store) Sweep(ctx context.Context, app string, n int) (Swept, error) {
 	if err != nil {
 		return swept, err
 	}
+	var errs []error // what goes wrong for one device token must not keep the rest
 	for _, b := range both {
 		replaced, err := s.sweepReplacements(ctx, l, b)
-		swept.Replaced += replaced
 		if err != nil {
-			return swept, fmt.Errorf("sweep replacements of app %q, bucket %d: %w", app, n, err)
+			errs = append(errs, fmt.Errorf("sweep replacements of app %q, bucket %d: %w", app, n, err))
 		}
 		forgotten, err := s.forget(ctx, l, b)
-		swept.Forgotten += forgotten
 		if err != nil {
-			return swept, fmt.Errorf("forget removed device tokens of app %q, bucket %d: %w", app, n, err)
+			errs = append(errs, fmt.Errorf("forget removed device tokens of app %q, bucket %d: %w", app, n, err))
 		}
+		swept.Replaced += replaced
+		swept.Forgotten += forgotten
 	}
-	return swept, nil
+	return swept, errors.Join(errs...)
 }
 
 func (s *Store) sweepReplacements(ctx context.Context, l *layout, b bucket) (int, error) {
@@ -230,13 +231,28 @@ func (s *Store) sweepReplacements(ctx context.Context, l *layout, b bucket) (int
 	if err != nil {
 		return 0, err
 	}
-	list := make([]*successor, len(entries))
-	for i, e := range entries {
-		t := &successor{token: e.Token, kind: e.Record.Kind, install: e.Record.Install, at: e.Record.RegisteredAt}
-		if t.olds, err = unpackOlder(remembered[e.Token.Raw()]); err != nil {
-			return 0, err
+	var errs []error // of single device tokens: the others go on
+	var list []*successor
+	var slots []pointer
+	for _, e := range entries {
+		olds, err := unpackOlder(remembered[e.Token.Raw()])
+		if err = errors.Join(err, e.Err); err != nil {
+			errs = append(errs, err)
+			continue
 		}
-		list[i] = t
+		list = append(list, &successor{
+			token: e.Token, kind: e.Record.Kind, install: e.Record.Install, at: e.Record.RegisteredAt, olds: olds,
+		})
+		if e.Record.State != device.Removed {
+			slots = append(slots, pointersOf(e)...)
+		}
+	}
+	// What was cut off, or is still under way, may not have come to its slots yet.
+	// Without them a reader would find neither device token.
+	for _, p := range s.point(ctx, l, slots) {
+		if p.err != nil && !errors.Is(p.err, ErrTooManyDevices) {
+			return 0, p.err
+		}
 	}
 	s.replaceOlder(ctx, l, list)
 	replaced := 0
@@ -244,12 +260,25 @@ func (s *Store) sweepReplacements(ctx context.Context, l *layout, b bucket) (int
 	for _, t := range list {
 		replaced += t.replaced
 		if t.err != nil {
-			err = t.err
+			errs = append(errs, t.err)
 			continue
 		}
 		done = append(done, finished{token: t.token, remembered: remembered[t.token.Raw()]})
 	}
-	return replaced, errors.Join(err, s.settle(ctx, l, done))
+	return replaced, errors.Join(append(errs, s.settle(ctx, l, done))...)
+}
+
+// pointersOf are the slots that a record belongs in.
+func pointersOf(e Entry) []pointer {
+	var list []pointer
+	p := pointer{token: e.Token, generation: e.Record.Generation}
+	if p.ix, p.key = userIndex, e.Record.User; !p.key.IsZero() {
+		list = append(list, p)
+	}
+	if p.ix, p.key = installIndex, e.Record.Install; !p.key.IsZero() {
+		list = append(list, p)
+	}
+	return list
 }
 
 // forget erases tombstones of b that are old enough.
@@ -274,13 +303,7 @@ func (s *Store) forget(ctx context.Context, l *layout, b bucket) (int, error) {
 			continue
 		}
 		c.args = append(c.args, e.Token.Raw(), string(e.Record.Append(nil)))
-		p := pointer{token: e.Token, generation: e.Record.Generation}
-		if p.ix, p.key = userIndex, e.Record.User; !p.key.IsZero() {
-			pointers = append(pointers, p)
-		}
-		if p.ix, p.key = installIndex, e.Record.Install; !p.key.IsZero() {
-			pointers = append(pointers, p)
-		}
+		pointers = append(pointers, pointersOf(e)...)
 	}
 	if len(c.args) == 0 {
 		return 0, nil

@@ -78,7 +78,6 @@ func New(client redis.UniversalClient, cfg Config) *Store {
 		invalid: invalid,
 		scripts: loadScripts(),
 		layouts: make(map[string]cachedLayout),
-		scratch: sync.Pool{New: func() any { return new(lookupScratch) }},
 	}
 }
 

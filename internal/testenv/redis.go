@@ -75,7 +75,9 @@ func Miniredis(t testing.TB) *RedisDB {
 	if err := server.Start(); err != nil {
 		t.Fatalf("start miniredis: %v", err)
 	}
-	client := redis.NewClient(&redis.Options{Addr: server.Addr()})
+	// Its scripts are slow, and with the race detector on a busy machine slower still.
+	const patience = time.Minute
+	client := redis.NewClient(&redis.Options{Addr: server.Addr(), ReadTimeout: patience})
 	t.Cleanup(func() {
 		_ = client.Close()
 		server.Close()

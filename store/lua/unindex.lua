@@ -4,35 +4,20 @@
 -- KEYS  slots, long device tokens
 -- ARGV  for each: key of the user or install, generation, device token
 
-local BLOCK, SLOTS = 4, 256
-
 for i = 1, #ARGV, 3 do
-  local key, gen, token = ARGV[i], tonumber(ARGV[i + 1]), ARGV[i + 2]
-  local slot, last, done = nil, nil, false
-  for first = 0, SLOTS - 1, BLOCK do
-    local fields = {}
-    for n = 1, BLOCK do fields[n] = key .. string.char(first + n - 1) end
-    local values = redis.call('HMGET', KEYS[1], unpack(fields))
-    for n = 1, BLOCK do
-      local value = values[n]
-      if not value then
-        done = true
-        break
-      end
-      last = fields[n]
-      local held = string.sub(value, 5)
-      if held == '' then held = redis.call('HGET', KEYS[2], last) or '' end
-      if held == token and get32(value, 1) <= gen then slot = last end
-    end
-    if done then break end
+  local gen, token = tonumber(ARGV[i + 1]), ARGV[i + 2]
+  local list, hole = used(ARGV[i]), nil
+  for _, slot in ipairs(list) do
+    if slot.token == token and slot.gen <= gen then hole = slot.field end
   end
-  if slot then
-    redis.call('HDEL', KEYS[2], slot)
-    if last ~= slot then
-      redis.call('HSET', KEYS[1], slot, redis.call('HGET', KEYS[1], last))
+  if hole then
+    local last = list[#list].field
+    redis.call('HDEL', KEYS[2], hole)
+    if last ~= hole then
+      redis.call('HSET', KEYS[1], hole, redis.call('HGET', KEYS[1], last))
       local long = redis.call('HGET', KEYS[2], last)
       if long then
-        redis.call('HSET', KEYS[2], slot, long)
+        redis.call('HSET', KEYS[2], hole, long)
         redis.call('HDEL', KEYS[2], last)
       end
     end
