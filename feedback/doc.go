@@ -6,5 +6,6 @@
 // and tells the worker when they are stored: only then may a job be
 // acknowledged. [Recorder] applies them to Redis. Several recorders share the
 // work, one in each worker process; each outcome takes effect once, however
-// often it is applied.
+// often it is applied. [Sweeper] heals what a crash left half done in the token
+// set.
 package feedback

@@ -10,6 +10,7 @@ import (
 
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
+	"go.uber.org/zap"
 
 	"github.com/pushfleet/pushfleet/device"
 	"github.com/pushfleet/pushfleet/feedback"
@@ -283,5 +284,37 @@ func TestRecordersShareTheWork(t *testing.T) {
 		if !p.Complete || p.Counts[job.Accepted] != 500 || p.Duplicates != 0 {
 			t.Errorf("job %d: got %+v, want 500 accepted, once", i, p)
 		}
+	}
+}
+
+// swept counts the buckets that were swept, and closes done when all were.
+type swept struct {
+	*store.Store
+	mu   sync.Mutex
+	seen map[int]bool
+	done chan struct{}
+}
+
+func (s *swept) Sweep(ctx context.Context, app string, n int) (store.Swept, error) {
+	out, err := s.Store.Sweep(ctx, app, n)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil && !s.seen[n] {
+		s.seen[n] = true
+		if len(s.seen) == 4 {
+			close(s.done)
+		}
+	}
+	return out, err
+}
+
+func TestSweeperComesToEveryBucket(t *testing.T) {
+	t.Parallel()
+	set := &swept{Store: store.New(testenv.Redis(t), store.Config{Buckets: 4}), seen: make(map[int]bool), done: make(chan struct{})}
+	run(t, feedback.NewSweeper(set, []string{"shop"}, 20*time.Millisecond, zap.NewNop()).Run)
+	select {
+	case <-set.done:
+	case <-time.After(20 * time.Second):
+		t.Errorf("swept: got %v, want 4 buckets", set.seen)
 	}
 }

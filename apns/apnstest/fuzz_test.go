@@ -37,6 +37,7 @@ func FuzzHeaders(f *testing.F) {
 		}
 	}
 	f.Add(buf.Bytes(), uint16(40))
+	f.Add([]byte{0x44, 0x00, 0xbe, 0x04, 0x80, 0x08, 0x00}, uint16(2)) // empty values
 	f.Add([]byte{0x20, 0x3f, 0xe1, 0x1f, 0x82}, uint16(3))
 	f.Add([]byte{0x40, 0x83, 0xff, 0xff, 0xff, 0x00}, uint16(0))
 	f.Fuzz(func(t *testing.T, data []byte, cut uint16) {
@@ -66,9 +67,9 @@ func FuzzHeaders(f *testing.F) {
 				t.Fatalf("block %x: got size %d, want %d", block, size, wantSize)
 			}
 			for _, name := range []string{":method", ":path", "authorization", "apns-id", "apns-topic", "apns-expiration", "content-encoding"} {
-				got, _ := get(name)
-				if got != last[name] {
-					t.Fatalf("block %x: got %s %q, want %q", block, name, got, last[name])
+				got, ok := get(name)
+				if want, wantOK := last[name]; got != want || ok != wantOK {
+					t.Fatalf("block %x: got %s %q, %v, want %q, %v", block, name, got, ok, want, wantOK)
 				}
 			}
 			if size, n := ours.TableSize(); size > 4096 || size < 32*n {

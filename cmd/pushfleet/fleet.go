@@ -31,6 +31,7 @@ type fleet struct {
 	worker    *worker.Worker
 	publisher *feedback.Publisher
 	recorder  *feedback.Recorder // nil: other processes record
+	sweeper   *feedback.Sweeper
 	clients   []*apns.Client
 }
 
@@ -43,6 +44,7 @@ func newFleet(cfg *config.Config, streams *stream.Streams, set *store.Store, log
 	if cfg.Worker.Recorder {
 		f.recorder = feedback.NewRecorder(feedback.RecorderConfig{Streams: streams, TokenSet: set, Ledger: set, Logger: log, Metrics: reg})
 	}
+	f.sweeper = feedback.NewSweeper(set, slices.Sorted(maps.Keys(cfg.Apps)), 0, log)
 	apps, err := f.openApps(cfg, log, reg)
 	if err != nil {
 		return nil, errors.Join(err, f.close())
@@ -142,6 +144,7 @@ func (f *fleet) run(ctx context.Context) error {
 	if f.recorder != nil {
 		tail.Go(func() error { return f.recorder.Run(after) })
 	}
+	tail.Go(func() error { return f.sweeper.Run(after) })
 	g.Go(func() error { return f.worker.Run(ctx) })
 	err := g.Wait()
 	stopAfter()
