@@ -213,7 +213,7 @@ func TestOtherResetsAreNotSentAgain(t *testing.T) {
 	t.Parallel()
 	c, srv := setup(t, apnstest.Config{Faults: apnstest.Faults{Requests: []apnstest.RequestFault{
 		{Match: apnstest.Match{Skip: 1, Times: 1}, Reset: &apnstest.Reset{Code: "INTERNAL_ERROR", When: "after"}},
-	}}}, apns.ClientConfig{})
+	}}}, apns.ClientConfig{Connections: 1, MaxConnections: 1})
 	ns := batch(0, 2)
 	unknown := 0
 	for _, r := range send(t, c, job.Bulk, ns) {
@@ -426,21 +426,22 @@ func TestUrgentBesideBulk(t *testing.T) {
 			}
 		})
 	}
-	var worst time.Duration
+	var took []time.Duration
 	urgent := map[string]bool{}
 	for i := range 50 {
 		ns := batch(10+i, 1)
 		urgent[ns[0].APNsID.String()] = true
 		start := time.Now()
 		wantAccepted(t, ns, send(t, c, job.Transactional, ns))
-		worst = max(worst, time.Since(start))
+		took = append(took, time.Since(start))
 	}
 	if bulk.Load() < 1000 {
 		t.Errorf("bulk beside it: got %d, want at least 1000", bulk.Load())
 	}
-	// Behind bulk they would wait for several rounds of 20 ms each.
-	if worst > 15*hold {
-		t.Errorf("slowest of 50: got %v, want less than %v", worst, 15*hold)
+	// Behind bulk they would wait for 20 rounds of 20 ms each.
+	slices.Sort(took)
+	if median := took[len(took)/2]; median > 8*hold {
+		t.Errorf("median of 50: got %v, want less than %v", median, 8*hold)
 	}
 	on := map[uint64]int{}
 	for _, r := range srv.Ledger(apnstest.Filter{}) {

@@ -55,14 +55,19 @@ func TestPoolGrowsAndShrinks(t *testing.T) {
 	clk.advance(30 * time.Minute)
 	apns.Tick(c)
 	if got := metric(t, reg, "pushfleet_apns_connections", "state=ready"); got != 1 {
-		t.Errorf("connections kept: got %v, want 1", got)
+		t.Errorf("connections kept: got %v, want 1; the simulator has %+v", got, srv.Connections())
 	}
 }
 
 func TestConnectionsAreReplacedByAge(t *testing.T) {
 	t.Parallel()
 	clk := &clock{}
-	c, srv := setup(t, apnstest.Config{Latency: time.Millisecond}, apns.ClientConfig{Connections: 2, MaxConnections: 2, Now: clk.now})
+	// The simulator's clock stands, and lets the provider token change all the same.
+	faults := apnstest.Faults{
+		Latency: apnstest.Latency{Constant: apnstest.Duration(time.Millisecond)},
+		Auth:    apnstest.AuthFaults{UpdateInterval: -1},
+	}
+	c, srv := setup(t, apnstest.Config{Faults: faults}, apns.ClientConfig{Connections: 2, MaxConnections: 2, Now: clk.now})
 	wantAccepted(t, batch(0, 1), send(t, c, job.Bulk, batch(0, 1)))
 	await(t, srv, "two connections", func(st apnstest.Stats) bool { return st.ConnectionsOpen == 2 })
 	clk.advance(5*time.Hour + 59*time.Minute)
@@ -114,15 +119,16 @@ func TestNoReconnectStorm(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c, srv := setup(t, apnstest.Config{Faults: apnstest.Faults{Connections: []apnstest.ConnectionFault{f}}}, apns.ClientConfig{Connections: 4})
+			c, srv := setup(t, apnstest.Config{Faults: apnstest.Faults{Connections: []apnstest.ConnectionFault{f}}}, apns.ClientConfig{Connections: 4, DialsPerMinute: 1000})
 			ctx, cancel := context.WithTimeout(t.Context(), 30*dialGap)
 			defer cancel()
 			for i := 0; ctx.Err() == nil; i++ {
 				sendCtx(ctx, t, c, job.Bulk, batch(i, 10))
 			}
-			// Ever fewer: after 1, 2, 4, 8 and 16 gaps at most, and at least half of that.
-			if st := srv.Stats(); st.MaxConnectsPerMinute > 7 || st.MaxConnectsPerMinute < 2 {
-				t.Errorf("attempts in 30 gaps: got %d, want 2 to 7", st.MaxConnectsPerMinute)
+			// Ever fewer: at the soonest after 1, 2, 4, 8, 16 and 32 gaps. Without backing
+			// off it would be 30, but for the bound per minute, which is out of the way.
+			if st := srv.Stats(); st.MaxConnectsPerMinute > 10 || st.MaxConnectsPerMinute < 2 {
+				t.Errorf("attempts in 30 gaps: got %d, want 2 to 10", st.MaxConnectsPerMinute)
 			}
 		})
 	}

@@ -240,8 +240,8 @@ func (f *faulter) act(ctx context.Context, now time.Time) {
 	if id == 0 {
 		return
 	}
-	// What lasts ends within the phase, or with it.
-	for_ := func(least, most time.Duration, a apnstest.Action) {
+	// lasting has a undo what was done, within the phase or at its end.
+	lasting := func(least, most time.Duration, a apnstest.Action) {
 		f.due = append(f.due, undo{now.Add(f.between(least, most)), func() { f.do(a, id) }})
 	}
 	thaw := apnstest.Action{Thaw: true}
@@ -263,26 +263,26 @@ func (f *faulter) act(ctx context.Context, now time.Time) {
 	case kind < 8:
 		f.count("freeze and thaw")
 		f.do(apnstest.Action{Freeze: true}, id)
-		for_(50*time.Millisecond, 6*time.Second, thaw)
+		lasting(50*time.Millisecond, 6*time.Second, thaw)
 	case kind < 10:
 		f.count("stop reading and go on")
 		f.do(apnstest.Action{StopReading: true}, id)
-		for_(20*time.Millisecond, 5*time.Second, thaw)
+		lasting(20*time.Millisecond, 5*time.Second, thaw)
 	case kind == 10:
 		if deadline, _ := ctx.Deadline(); time.Until(deadline) < 15*time.Second || !f.kill() {
 			return
 		}
 		f.count("stop reading for over 12 s")
 		f.do(apnstest.Action{StopReading: true}, id)
-		for_(12*time.Second, 14*time.Second, thaw)
+		lasting(12*time.Second, 14*time.Second, thaw)
 	case kind == 11:
 		f.count("mute and speak again")
 		f.do(apnstest.Action{Mute: true}, id)
-		for_(100*time.Millisecond, 6*time.Second, thaw)
+		lasting(100*time.Millisecond, 6*time.Second, thaw)
 	case kind < 14:
 		f.count("stream limit lowered and raised")
 		f.do(apnstest.Action{Settings: &apnstest.Settings{MaxConcurrentStreams: new(pick(f, uint32(0), 1, 1, 7, 50, 300))}}, id)
-		for_(20*time.Millisecond, 3*time.Second, apnstest.Action{Settings: &apnstest.Settings{MaxConcurrentStreams: new(pick(f, uint32(1000), 1000, 500, 1500))}})
+		lasting(20*time.Millisecond, 3*time.Second, apnstest.Action{Settings: &apnstest.Settings{MaxConcurrentStreams: new(pick(f, uint32(1000), 1000, 500, 1500))}})
 	case kind == 14:
 		f.count("stream limit flaps")
 		for i := range 10 {
@@ -293,15 +293,15 @@ func (f *faulter) act(ctx context.Context, now time.Time) {
 			at := now.Add(time.Duration(i) * f.between(5*time.Millisecond, 60*time.Millisecond))
 			f.due = append(f.due, undo{at, func() { f.do(apnstest.Action{Settings: &apnstest.Settings{MaxConcurrentStreams: &n}}, id) }})
 		}
-		for_(600*time.Millisecond, 700*time.Millisecond, apnstest.Action{Settings: &apnstest.Settings{MaxConcurrentStreams: new(uint32(1000))}})
+		lasting(600*time.Millisecond, 700*time.Millisecond, apnstest.Action{Settings: &apnstest.Settings{MaxConcurrentStreams: new(uint32(1000))}})
 	case kind == 15:
 		f.count("initial window zero and back")
 		f.do(apnstest.Action{Settings: &apnstest.Settings{InitialWindowSize: new(uint32(0))}}, id)
-		for_(20*time.Millisecond, 3*time.Second, apnstest.Action{Settings: &apnstest.Settings{InitialWindowSize: new(uint32(65535))}})
+		lasting(20*time.Millisecond, 3*time.Second, apnstest.Action{Settings: &apnstest.Settings{InitialWindowSize: new(uint32(65535))}})
 	case kind == 16:
 		f.count("initial window changes")
 		f.do(apnstest.Action{Settings: &apnstest.Settings{InitialWindowSize: new(pick(f, uint32(1), 100, 5000, 1<<20, 1<<30))}}, id)
-		for_(20*time.Millisecond, 3*time.Second, apnstest.Action{Settings: &apnstest.Settings{InitialWindowSize: new(uint32(65535))}})
+		lasting(20*time.Millisecond, 3*time.Second, apnstest.Action{Settings: &apnstest.Settings{InitialWindowSize: new(uint32(65535))}})
 	case kind == 17:
 		f.count("header table size changes")
 		f.do(apnstest.Action{Settings: &apnstest.Settings{HeaderTableSize: new(pick(f, uint32(0), 100, 1000, 4096, 65536))}}, id)
@@ -401,6 +401,10 @@ func (f *faulter) mix() {
 		f.count("windows granted in pieces")
 		fs.Flow.UpdateBytes = 500 + f.rng.IntN(5000)
 	}
+	if f.chance(12) && f.kill() && f.kill() {
+		f.count("windows never granted")
+		fs.Flow.Withhold = true
+	}
 	if f.chance(4) {
 		f.count("small header tables, new connections")
 		fs.Flow.TableSize = new(pick(f, uint32(0), 64, 512, 65536))
@@ -410,9 +414,6 @@ func (f *faulter) mix() {
 		fs.Responses = apnstest.ResponseFaults{
 			Continuation: f.chance(2), Padding: pick(f, 0, 0, 7, 255), Informational: f.chance(3), Trailers: f.chance(3),
 			SplitBody: f.chance(3), Index: f.chance(2), Unknown: f.chance(3),
-		}
-		if fs.Responses.SplitBody {
-			fs.Responses.Padding = 0
 		}
 	}
 	if f.chance(12) {

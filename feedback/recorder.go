@@ -77,6 +77,9 @@ func NewRecorder(cfg RecorderConfig) *Recorder {
 // start.
 func (r *Recorder) Run(ctx context.Context) error {
 	consumer, err := r.cfg.Streams.RecorderConsumer(ctx)
+	if ctx.Err() != nil {
+		return nil // told to stop before it had started
+	}
 	if err != nil {
 		return err
 	}

@@ -134,9 +134,12 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer stopWork(nil)
 
 	for _, l := range w.lanes {
-		if err := w.openLane(ctx, l); err != nil {
+		if err := w.openLane(ctx, l); err != nil && ctx.Err() == nil {
 			return err
 		}
+	}
+	if ctx.Err() != nil {
+		return nil // told to stop before it had started
 	}
 	var keepers, intakes sync.WaitGroup
 	// What keeps and settles goes on until the last message is handed back.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pushfleet/pushfleet/apns"
 	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/feedback"
 	"github.com/pushfleet/pushfleet/job"
 	"github.com/pushfleet/pushfleet/store"
 	"github.com/pushfleet/pushfleet/stream"
@@ -654,4 +655,22 @@ func TestDeletedConsumerComesBack(t *testing.T) {
 	}
 	f.publish(job.Bulk, newJob("after", token(1)))
 	f.completed("after")
+}
+
+// Told to stop before it has started, a worker just goes.
+func TestStopBeforeStart(t *testing.T) {
+	f := setup(t, nil)
+	w, err := worker.New(worker.Config{Name: "w", Apps: f.apps, Streams: f.js.Streams})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := w.Run(ctx); err != nil {
+		t.Errorf("run: got %v, want nil", err)
+	}
+	r := feedback.NewRecorder(feedback.RecorderConfig{Streams: f.js.Streams, TokenSet: f.set, Ledger: f.set})
+	if err := r.Run(ctx); err != nil {
+		t.Errorf("recorder: got %v, want nil", err)
+	}
 }

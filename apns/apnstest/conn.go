@@ -503,13 +503,13 @@ func (c *conn) data(flags http2.Flags, stream uint32, p []byte) error {
 		case stream == 0 || stream > c.maxID:
 			return connError{http2.ErrCodeProtocol, "DATA on an idle stream"}
 		case stream > c.ignoreAbove:
-		case c.dropped[stream]:
-			// A stream that was refused gets a second reset for its body (observed:
+		default:
+			// So a stream that was refused gets a second reset for its body (observed:
 			// jchambers/pushy#476).
 			c.reset(stream, http2.ErrCodeStreamClosed)
-			delete(c.dropped, stream)
-		default:
-			c.reset(stream, http2.ErrCodeStreamClosed)
+			if end {
+				delete(c.dropped, stream)
+			}
 		}
 		return nil
 	}

@@ -77,3 +77,12 @@ func (p *PairSet) Add(h uint64) bool { return p.set.add(h) }
 
 // Remove takes h out.
 func (p *PairSet) Remove(h uint64) { p.set.remove(h) }
+
+// RecentAnswers counts the answers of the last 100 ms.
+type RecentAnswers struct{ r recentAnswers }
+
+// Add counts n answers; now is in nanoseconds.
+func (r *RecentAnswers) Add(now, n int64) { r.r.add(now, n) }
+
+// Sum returns how many are recent.
+func (r *RecentAnswers) Sum(now int64) int64 { return r.r.sum(now) }

@@ -794,6 +794,10 @@ func TestNegativeWindow(t *testing.T) {
 	if got := c.resets[id][0]; got != http2.ErrCodeFlowControl {
 		t.Errorf("101 bytes into a window of 100: got %v, want FLOW_CONTROL_ERROR", got)
 	}
+	c.ping()
+	if got := srv.Stats().Pending; got != 0 {
+		t.Errorf("after that: got %d pending, want 0", got)
+	}
 }
 
 func TestHeaderTableChange(t *testing.T) {
@@ -911,14 +915,19 @@ func TestErrorScore(t *testing.T) {
 		c.answer(c.push(tokenN(1)))
 		limit("after a 200", 100)
 	}
-	srv := newServer(t, apnstest.Config{Faults: apnstest.Faults{Score: apnstest.ErrorScore{CloseAt: 5}}})
+	srv := newServer(t, apnstest.Config{Faults: apnstest.Faults{Score: apnstest.ErrorScore{CloseAt: 7}}})
 	c := ready(t, srv)
 	c.answer(c.push("zz"))                      // 3
 	c.answer(c.push(tokenN(1)))                 // 2
 	c.answer(c.push(tokenN(1), "apns-id", "x")) // 3
-	c.push("zz")                                // 6
+	c.answer(c.push("zz"))                      // 6
+	c.ping()
+	if len(c.goAways) > 0 {
+		t.Errorf("score of 6: got %+v, want no GOAWAY", c.goAways)
+	}
+	c.push(tokenN(1), "apns-id", "x") // 7
 	if err := c.drain(); !isEOF(err) || len(c.goAways) != 1 || c.goAways[0].code != http2.ErrCodeEnhanceYourCalm {
-		t.Errorf("score of 6: got %v, %+v, want GOAWAY", err, c.goAways)
+		t.Errorf("score of 7: got %v, %+v, want GOAWAY", err, c.goAways)
 	}
 }
 
