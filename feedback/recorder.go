@@ -77,10 +77,10 @@ func NewRecorder(cfg RecorderConfig) *Recorder {
 // start.
 func (r *Recorder) Run(ctx context.Context) error {
 	consumer, err := r.cfg.Streams.RecorderConsumer(ctx)
-	if ctx.Err() != nil {
-		return nil // told to stop before it had started
-	}
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return nil //nolint:nilerr // told to stop before the start: no failure
+	case err != nil:
 		return err
 	}
 	idle := true
