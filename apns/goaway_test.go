@@ -159,7 +159,7 @@ func TestTruthUnderRandomFaults(t *testing.T) {
 				Requests: requests,
 			}
 			c, srv := setup(t, apnstest.Config{BadShare: 0.01, DeadShare: 0.05, Faults: faults},
-				apns.ClientConfig{Connections: 3, RequestTimeout: time.Second, DialsPerMinute: 1000})
+				apns.ClientConfig{Connections: 3, RequestTimeout: 3 * time.Second, DialsPerMinute: 1000})
 			ns := batch(0, 3000)
 			rs := send(t, c, job.Lanes()[seed%2], ns)
 			accepted, notSent, unknown := checkTruth(t, srv, ns, rs)

@@ -39,6 +39,9 @@ func TestPoolGrowsAndShrinks(t *testing.T) {
 		apns.ClientConfig{Connections: 1, MaxConnections: 3, Now: clk.now, Metrics: reg})
 	stop := keepSending(t, c, 4, 200)
 	await(t, srv, "three connections", func(st apnstest.Stats) bool { return st.ConnectionsOpen == 3 })
+	for metric(t, reg, "pushfleet_apns_connections", "state=ready") < 3 {
+		apns.Tick(c) // the client may know of the third a moment later
+	}
 	stop()
 	apns.Tick(c)
 	// It lets go of them one by one, each after ten minutes.
@@ -139,7 +142,7 @@ func TestSilentServerIsReplaced(t *testing.T) {
 	clk := &clock{}
 	c, srv := setup(t, apnstest.Config{Faults: apnstest.Faults{Requests: []apnstest.RequestFault{
 		{Match: apnstest.Match{Connection: 1, Skip: 5}, NeverAnswer: true},
-	}}}, apns.ClientConfig{Connections: 1, MaxConnections: 1, RequestTimeout: time.Second, Now: clk.now})
+	}}}, apns.ClientConfig{Connections: 1, MaxConnections: 1, RequestTimeout: 3 * time.Second, Now: clk.now})
 	wantAccepted(t, batch(0, 5), send(t, c, job.Bulk, batch(0, 5)))
 	clk.advance(11 * time.Second)
 	apns.Tick(c)

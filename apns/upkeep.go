@@ -169,16 +169,23 @@ func (p *pool) resize(now time.Time, later *actions) {
 	if full || p.lastFull.IsZero() {
 		p.lastFull = now
 	}
-	if p.target <= p.cfg.Connections || now.Sub(p.lastFull) < shrinkAfter {
-		return
+	if p.target > p.cfg.Connections && now.Sub(p.lastFull) >= shrinkAfter {
+		p.lastFull = now
+		p.target--
 	}
-	p.lastFull = now
-	p.target--
+	ready := 0
+	var spare *link
 	for _, l := range p.links {
-		if l.state == linkReady && l != p.urgent {
-			p.drain(l, later)
-			return
+		if l.state != linkReady {
+			continue
 		}
+		ready++
+		if l != p.urgent {
+			spare = l
+		}
+	}
+	if ready > p.target && spare != nil {
+		p.drain(spare, later)
 	}
 }
 

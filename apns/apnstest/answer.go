@@ -3,7 +3,6 @@ package apnstest
 import (
 	"encoding/binary"
 	"encoding/json"
-	"slices"
 	"strconv"
 	"sync"
 )
@@ -204,9 +203,6 @@ func appendInt(dst []byte, first byte, n, v int) []byte {
 // A UUID's text has 36 characters: 8-4-4-4-12.
 const uuidChars = 36
 
-// uuidAt is where each byte of a UUID has its two digits.
-var uuidAt = [16]uint8{0, 2, 4, 6, 9, 11, 14, 16, 19, 21, 24, 26, 28, 30, 32, 34}
-
 // parseUUID reads a canonical UUID. upper says that it had upper-case digits.
 func parseUUID(text []byte) (id [16]byte, upper, ok bool) {
 	if len(text) != uuidChars {
@@ -216,67 +212,93 @@ func parseUUID(text []byte) (id [16]byte, upper, ok bool) {
 	if s[8] != '-' || s[13] != '-' || s[18] != '-' || s[23] != '-' {
 		return id, false, false
 	}
-	var bad, caps byte
-	for i, at := range uuidAt {
-		a, b := s[at%uuidChars], s[(at+1)%uuidChars]
-		hi, lo := hexDigits[a], hexDigits[b]
-		bad |= hi | lo
-		// Letters have bit 6; small ones have bit 5, too.
-		caps |= a&^(a<<1) | b&^(b<<1)
-		id[i] = hi<<4 | lo&0x0f
+	be := binary.BigEndian
+	ok = true
+	for i, v := range [4]uint64{
+		be.Uint64(s[0:]),
+		uint64(be.Uint32(s[9:]))<<32 | uint64(be.Uint32(s[14:])),
+		uint64(be.Uint32(s[19:]))<<32 | uint64(be.Uint32(s[24:])),
+		be.Uint64(s[28:]),
+	} {
+		n, good := unhex8(v)
+		ok = ok && good
+		upper = upper || v>>1&(v^allBytes*0xff)&(allBytes*0x20) != 0 // letters without bit 5
+		be.PutUint32(id[4*i:], n)
 	}
-	return id, caps&0x40 != 0, bad&0xf0 == 0
+	return id, upper, ok
 }
 
 // appendUUID appends a UUID's text.
 func appendUUID(dst []byte, id *[16]byte, upper bool) []byte {
-	digits := "0123456789abcdef"
-	if upper {
-		digits = "0123456789ABCDEF"
-	}
 	n := len(dst)
 	dst = append(dst, "00000000-0000-0000-0000-000000000000"...)
-	out := dst[n:]
-	at := 0
-	for _, b := range id {
-		if at == 8 || at == 13 || at == 18 || at == 23 {
-			at++
-		}
-		out[at], out[at+1] = digits[b>>4], digits[b&15]
-		at += 2
-	}
+	out := (*[uuidChars]byte)(dst[n:])
+	be := binary.BigEndian
+	be.PutUint64(out[0:], hex8(be.Uint32(id[0:]), upper))
+	v := hex8(be.Uint32(id[4:]), upper)
+	be.PutUint32(out[9:], uint32(v>>32))
+	be.PutUint32(out[14:], uint32(v))
+	v = hex8(be.Uint32(id[8:]), upper)
+	be.PutUint32(out[19:], uint32(v>>32))
+	be.PutUint32(out[24:], uint32(v))
+	be.PutUint64(out[28:], hex8(be.Uint32(id[12:]), upper))
 	return dst
 }
-
-// hexDigits maps a character to its value; 0xf0 and above is no hex digit.
-var hexDigits = func() (t [256]byte) {
-	for i := range t {
-		t[i] = 0xff
-	}
-	for i := range byte(10) {
-		t['0'+i] = i
-	}
-	for i := range byte(6) {
-		t['a'+i], t['A'+i] = 10+i, 10+i
-	}
-	return t
-}()
 
 // appendUnhex appends the bytes that hex digits stand for.
 func appendUnhex(dst, src []byte) ([]byte, bool) {
 	if len(src)%2 != 0 {
 		return dst, false
 	}
-	from := len(dst)
-	dst = slices.Grow(dst, len(src)/2)[:from+len(src)/2]
-	var bad byte
-	for i := range dst[from:] {
-		pair := src[2*i : 2*i+2 : 2*i+2]
-		hi, lo := hexDigits[pair[0]], hexDigits[pair[1]]
-		bad |= hi | lo
-		dst[from+i] = hi<<4 | lo&0x0f
+	ok := true
+	for ; len(src) >= 8; src = src[8:] {
+		n, good := unhex8(binary.BigEndian.Uint64(src))
+		ok = ok && good
+		dst = binary.BigEndian.AppendUint32(dst, n)
 	}
-	return dst, bad&0xf0 == 0
+	if len(src) > 0 { // fill it up on the left
+		v := allBytes * '0'
+		for _, ch := range src {
+			v = v<<8 | uint64(ch)
+		}
+		n, good := unhex8(v)
+		ok = ok && good
+		for shift := 4*len(src) - 8; shift >= 0; shift -= 8 {
+			dst = append(dst, byte(n>>shift))
+		}
+	}
+	return dst, ok
+}
+
+// allBytes times a byte is that byte eight times.
+const allBytes uint64 = 0x0101010101010101
+
+// unhex8 reads eight hex digits at once, the first in the highest byte.
+func unhex8(v uint64) (n uint32, ok bool) {
+	letter := v >> 6 & allBytes // bit 6: not a digit
+	x := v&(allBytes*0x0f) + letter*9
+	// Every character but a letter must have bit 5 by itself; with it, what x stands
+	// for must give the same text again.
+	again := x + allBytes*'0' + letter*('a'-'0'-10)
+	ok = (v|v>>1)&(allBytes*0x20) == allBytes*0x20 && v|allBytes*0x20 == again &&
+		x&(allBytes*0xf0) == 0 && (x+allBytes*6)>>4&allBytes == letter
+	x = (x | x>>4) & 0x00ff00ff00ff00ff
+	x = (x | x>>8) & 0x0000ffff0000ffff
+	return uint32(x | x>>16), ok
+}
+
+// hex8 writes eight hex digits at once.
+func hex8(n uint32, upper bool) uint64 {
+	x := uint64(n)
+	x = (x | x<<16) & 0x0000ffff0000ffff
+	x = (x | x<<8) & 0x00ff00ff00ff00ff
+	x = (x | x<<4) & (allBytes * 0x0f)
+	letter := (x + allBytes*6) >> 4 & allBytes
+	gap := uint64('a' - '0' - 10)
+	if upper {
+		gap = 'A' - '0' - 10
+	}
+	return x + allBytes*'0' + letter*gap
 }
 
 // uniqueID makes the apns-unique-id of a sandbox answer: different from the

@@ -86,3 +86,45 @@ func (r *RecentAnswers) Add(now, n int64) { r.r.add(now, n) }
 
 // Sum returns how many are recent.
 func (r *RecentAnswers) Sum(now int64) int64 { return r.r.sum(now) }
+
+// AnswerQueue holds answers, which are streams here, until they are due.
+type AnswerQueue struct{ q answerQueue }
+
+// Never is the due time of what is not answered.
+const Never = never
+
+// Push adds a stream.
+func (q *AnswerQueue) Push(stream uint32, due int64) { q.q.push(&answer{stream: stream, due: due}) }
+
+// Pop returns a stream that is due, 0 if none is.
+func (q *AnswerQueue) Pop(now int64) uint32 {
+	var a answer
+	if !q.q.pop(now, &a) {
+		return 0
+	}
+	return a.stream
+}
+
+// Take removes a stream.
+func (q *AnswerQueue) Take(stream uint32) bool {
+	var a answer
+	return q.q.take(stream, &a)
+}
+
+// TakeAbove removes and counts the streams above last.
+func (q *AnswerQueue) TakeAbove(last uint32) int { return len(q.q.takeAbove(last)) }
+
+// Len returns how many there are and how many are ever due.
+func (q *AnswerQueue) Len() (all, waiting int) { return q.q.len(), q.q.waiting() }
+
+// Next returns when the first is due.
+func (q *AnswerQueue) Next() int64 { return q.q.next() }
+
+// Unhex decodes hex digits.
+func Unhex(s []byte) ([]byte, bool) { return appendUnhex(nil, s) }
+
+// ParseUUID reads a UUID and tells whether it had upper-case digits.
+func ParseUUID(s []byte) (id [16]byte, upper, ok bool) { return parseUUID(s) }
+
+// FormatUUID writes a UUID.
+func FormatUUID(id [16]byte, upper bool) string { return string(appendUUID(nil, &id, upper)) }

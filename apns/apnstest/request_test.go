@@ -112,6 +112,10 @@ func TestChecks(t *testing.T) {
 			status: 200,
 		},
 		{
+			name: "content-encoding twice", extra: []hpack.HeaderField{{Name: "content-encoding", Value: "identity"}, {Name: "content-encoding", Value: "identity"}},
+			status: 200,
+		},
+		{
 			name: "authorization twice", extra: []hpack.HeaderField{{Name: "authorization", Value: "bearer x"}},
 			status: 400, reason: "DuplicateHeaders",
 		},
