@@ -173,6 +173,15 @@ func newRig(t *testing.T, simFlags ...string) *rig {
 	r.start(nil, filepath.Join(bin, "pushfleet"), append([]string{
 		"sim", "--listen", "127.0.0.1:" + simPort, "--admin", "127.0.0.1:" + adminPort, "--out", "sim", "--topic", "com.example.shop",
 	}, simFlags...)...)
+	for _, addr := range []string{"127.0.0.1:" + natsPort, r.redisAddr} {
+		r.until(addr, func() error {
+			conn, err := net.DialTimeout("tcp", addr, time.Second)
+			if err == nil {
+				err = conn.Close()
+			}
+			return err
+		})
+	}
 	r.until("the simulator", func() error { _, err := r.get(r.adminURL + "/stats"); return err })
 	r.config = filepath.Join(r.dir, "pushfleet.yaml")
 	text := fmt.Sprintf(`
