@@ -12,8 +12,8 @@ import (
 	"github.com/pushfleet/pushfleet/job"
 )
 
-// guardTTL is how long a job's id is guarded against a second job of that id;
-// JetStream's own window covers two minutes.
+// guardTTL is how long a job's id is guarded against a second job of that id,
+// counted from the last delivery; JetStream's own window covers two minutes.
 const guardTTL = 24 * time.Hour
 
 // Claim asks for a job's id on behalf of the message at a place in JOBS.
@@ -38,15 +38,26 @@ func (s *Store) Guard(ctx context.Context, claims []Claim) (duplicate []bool, er
 		return nil, fmt.Errorf("guard %d jobs: %w", len(claims), err)
 	}
 	duplicate = make([]bool, len(claims))
+	renew := s.client.Pipeline()
 	for i, reply := range replies {
 		held, err := reply.Result()
 		switch {
 		case errors.Is(err, redis.Nil):
 		case err != nil:
 			return nil, fmt.Errorf("guard job %s/%s/%s: %w", claims[i].App, claims[i].Lane, claims[i].ID, err)
+		case held == strconv.FormatUint(claims[i].Sequence, 10):
+			// A message that is tried for days keeps its id: else another one could
+			// take it, and the redelivery would be the duplicate.
+			renew.Expire(ctx, guardKey(claims[i]), guardTTL)
 		default:
-			duplicate[i] = held != strconv.FormatUint(claims[i].Sequence, 10)
+			duplicate[i] = true
 		}
+	}
+	if renew.Len() == 0 {
+		return duplicate, nil
+	}
+	if _, err := renew.Exec(ctx); err != nil {
+		return nil, fmt.Errorf("renew guards: %w", err)
 	}
 	return duplicate, nil
 }

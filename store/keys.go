@@ -20,6 +20,12 @@ import (
 //	pf:{<app>:i<bucket>}:i    HASH  the same for installs
 //	pf:{<app>:i<bucket>}:l    HASH
 //
+// and of jobs:
+//
+//	pf:{j:<app>/<lane>/<id>}:p    HASH    done, by, total, retry_at, attempts, n:<result>, duplicates
+//	pf:{j:<app>/<lane>/<id>}:s    HASH    recipient's hash -> "m…", "r…" or a sequence (progress_part.lua)
+//	pf:guard:<app>/<lane>/<id>    STRING  place in JOBS of the message that has the id
+//
 // Device tokens are raw bytes. <bucket> is a number below the app's bucket
 // count, or below indexSplit times that for users and installs; device tokens of more than shortToken bytes are in buckets of their
 // own, with an L before the number. What is in braces is Redis Cluster's hash
@@ -107,3 +113,7 @@ const (
 	userIndex    index = 'u'
 	installIndex index = 'i'
 )
+
+func progressKey(k JobKey) string { return "pf:{j:" + k.String() + "}:p" }
+func settledKey(k JobKey) string  { return "pf:{j:" + k.String() + "}:s" }
+func guardKey(c Claim) string     { return "pf:guard:" + c.App + "/" + c.Lane.String() + "/" + c.ID }

@@ -200,8 +200,26 @@ func TestGuard(t *testing.T) {
 		if err != nil || !slices.Equal(got, []bool{false, true}) {
 			t.Errorf("claims again: got %v, %v", got, err)
 		}
-		if ttl := f.client.TTL(t.Context(), "pf:guard:shop/bulk/a").Val(); ttl < 23*time.Hour || ttl > 24*time.Hour {
+		const key = "pf:guard:shop/bulk/a"
+		if ttl := f.client.TTL(t.Context(), key).Val(); ttl < 23*time.Hour || ttl > 24*time.Hour {
 			t.Errorf("guard lives for %s, want a day", ttl)
+		}
+		// A message that is tried for days keeps its id: else another one could take
+		// it, and the redelivery would be dropped as the duplicate.
+		if err := f.client.Expire(t.Context(), key, time.Minute).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := f.Guard(t.Context(), []store.Claim{claim("a", 3)}); err != nil {
+			t.Fatal(err)
+		}
+		if ttl := f.client.TTL(t.Context(), key).Val(); ttl > time.Minute {
+			t.Errorf("after another message's claim: guard lives for %s, want it unchanged", ttl)
+		}
+		if _, err := f.Guard(t.Context(), []store.Claim{claim("a", 1)}); err != nil {
+			t.Fatal(err)
+		}
+		if ttl := f.client.TTL(t.Context(), key).Val(); ttl < 23*time.Hour {
+			t.Errorf("after a redelivery: guard lives for %s, want a day again", ttl)
 		}
 	})
 }
