@@ -27,8 +27,10 @@ type Notification struct {
 // Response is what became of one notification. Either APNs answered (Err is
 // nil, Status is set), or it did not (Err says why).
 type Response struct {
-	Status    int       // HTTP status; 0 if APNs did not answer
-	Reason    Reason    // empty for 200
+	Status int // HTTP status; 0 if APNs did not answer
+	// Reason is empty for 200, and where an answer was cut off before it said why:
+	// then the status tells the class.
+	Reason    Reason
 	Timestamp int64     // milliseconds since the epoch, with 410 only; else 0
 	APNsID    uuid.UUID // as APNs returned it, or as it was sent
 	UniqueID  string    // apns-unique-id: sandbox only

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"log"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -60,6 +61,34 @@ func TestDialGateBound(t *testing.T) {
 				t.Errorf("attempts in two hours: got %d, want at least one per minute", len(attempts))
 			}
 		})
+	}
+}
+
+// An attempt takes a while, and the peer sees it somewhere in between: it must
+// not see more in a minute than are allowed.
+func TestDialGateBoundAsThePeerSeesIt(t *testing.T) {
+	t.Parallel()
+	const perMinute = 7
+	g := apns.NewDialGate(perMinute)
+	random := rand.New(rand.NewPCG(1, 2))
+	now := time.Unix(0, 0)
+	var seen []time.Time
+	for end := now.Add(2 * time.Hour); now.Before(end); {
+		if wait := g.Wait(now); wait > 0 {
+			now = now.Add(wait)
+			continue
+		}
+		g.Attempt(now)
+		took := time.Duration(random.IntN(3000)) * time.Millisecond
+		seen = append(seen, now.Add(time.Duration(random.Int64N(int64(took)+1))))
+		now = now.Add(took)
+		g.Ended(now)
+		g.Worked()
+	}
+	for i := perMinute; i < len(seen); i++ {
+		if d := seen[i].Sub(seen[i-perMinute]); d < time.Minute {
+			t.Fatalf("connects %d to %d: the peer saw %d within %v, want at most %d in a minute", i-perMinute, i, perMinute+1, d, perMinute)
+		}
 	}
 }
 

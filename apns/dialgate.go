@@ -21,7 +21,7 @@ const (
 type dialGate struct {
 	perMinute int
 	gap       time.Duration
-	recent    []time.Time // attempts of the last minute, the oldest first
+	recent    []time.Time // ends of the attempts of the last minute, the oldest first
 	notBefore time.Time
 	failures  int // in a row
 }
@@ -36,10 +36,19 @@ func (g *dialGate) wait(now time.Time) time.Duration {
 	return max(0, wait)
 }
 
-// attempt notes that one begins.
+// attempt notes that one begins. One begins only after the last has ended.
 func (g *dialGate) attempt(now time.Time) {
 	g.recent = append(g.recent, now)
 	g.notBefore = now.Add(g.gap)
+}
+
+// ended notes that the attempt is over. The minute counts from here: APNs sees an
+// attempt at some time between its beginning and its end, so that from the end of
+// one to the beginning of another is the least that it can see between them.
+func (g *dialGate) ended(now time.Time) {
+	if n := len(g.recent); n > 0 {
+		g.recent[n-1] = now
+	}
 }
 
 // failed notes that an attempt came to nothing, or that its connection ended

@@ -23,6 +23,7 @@ func NewDialGate(perMinute int) *DialGate {
 
 func (g *DialGate) Wait(now time.Time) time.Duration { return g.g.wait(now) }
 func (g *DialGate) Attempt(now time.Time)            { g.g.attempt(now) }
+func (g *DialGate) Ended(now time.Time)              { g.g.ended(now) }
 func (g *DialGate) Failed(now time.Time)             { g.g.failed(now) }
 func (g *DialGate) Worked()                          { g.g.worked() }
 

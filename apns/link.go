@@ -79,6 +79,7 @@ func (p *pool) open() {
 		p.log.Warn("no connection to APNs", zap.Stringer("address", d.addr), zap.Error(err))
 		p.mu.Lock()
 		p.dialing, p.lastErr = false, err
+		p.gate.ended(time.Now())
 		p.gate.failed(time.Now())
 		p.punish(d.addr, p.cfg.Now())
 		p.mu.Unlock()
@@ -127,6 +128,7 @@ func (p *pool) adopt(d dialed, token ProviderToken) {
 	var later actions
 	p.mu.Lock()
 	p.dialing, p.lastErr = false, nil
+	p.gate.ended(time.Now())
 	switch {
 	case p.closed:
 		p.mu.Unlock()

@@ -401,7 +401,7 @@ func (f *faulter) mix() {
 		f.count("windows granted in pieces")
 		fs.Flow.UpdateBytes = 500 + f.rng.IntN(5000)
 	}
-	if f.chance(12) && f.kill() && f.kill() {
+	if f.chance(5) && f.kill() {
 		f.count("windows never granted")
 		fs.Flow.Withhold = true
 	}
