@@ -177,8 +177,9 @@ func TestRefusedStreamsAreSentAgain(t *testing.T) {
 func TestRefusedByOneConnection(t *testing.T) {
 	t.Parallel()
 	c, srv := setup(t, apnstest.Config{Streams: 10}, apns.ClientConfig{Connections: 2, MaxConnections: 2})
-	for i := 0; srv.Stats().ConnectionsOpen < 2; i++ {
-		send(t, c, job.Bulk, batch(i, 1))
+	// Both are in use, not only open.
+	for i := 0; !slices.ContainsFunc(srv.Ledger(apnstest.Filter{}), func(r apnstest.Record) bool { return r.Connection == 2 }); i++ {
+		send(t, c, job.Bulk, batch(i%1000, 1))
 	}
 	if err := srv.SetFaults(apnstest.Faults{
 		Latency: apnstest.Latency{Constant: apnstest.Duration(5 * time.Millisecond)},

@@ -33,7 +33,10 @@ func TestCertificateFaultStopsTheRoute(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c := connect(t, srv, apns.ClientConfig{Credential: apns.CertificateCredential(cert), Now: clk.now})
+	// One wanted: a second may be opened until the first answer is there.
+	c := connect(t, srv, apns.ClientConfig{
+		Credential: apns.CertificateCredential(cert), Connections: 1, MaxConnections: 1, Now: clk.now,
+	})
 	ns := batch(0, 50)
 	for _, r := range send(t, c, job.Bulk, ns) {
 		wantRouteError(t, r, apns.BadCertificateEnvironment)
