@@ -177,10 +177,7 @@ func TestRefusedStreamsAreSentAgain(t *testing.T) {
 func TestRefusedByOneConnection(t *testing.T) {
 	t.Parallel()
 	c, srv := setup(t, apnstest.Config{Streams: 10}, apns.ClientConfig{Connections: 2, MaxConnections: 2})
-	// Both are in use, not only open.
-	for i := 0; !slices.ContainsFunc(srv.Ledger(apnstest.Filter{}), func(r apnstest.Record) bool { return r.Connection == 2 }); i++ {
-		send(t, c, job.Bulk, batch(i%1000, 1))
-	}
+	useTwo(t, c, srv)
 	if err := srv.SetFaults(apnstest.Faults{
 		Latency: apnstest.Latency{Constant: apnstest.Duration(5 * time.Millisecond)},
 		Requests: []apnstest.RequestFault{
@@ -189,7 +186,7 @@ func TestRefusedByOneConnection(t *testing.T) {
 	}); err != nil {
 		t.Fatal(err)
 	}
-	ns := batch(1000, 300)
+	ns := batch(0, 300)
 	wantAccepted(t, ns, send(t, c, job.Bulk, ns))
 	if got := srv.Stats().Faulted; got == 0 || got > 300 {
 		t.Errorf("refused: got %d, want some, each at most once", got)
@@ -409,8 +406,8 @@ func TestUrgentBesideBulk(t *testing.T) {
 	t.Parallel()
 	const hold = 20 * time.Millisecond
 	c, srv := setup(t, apnstest.Config{Latency: hold, Streams: 50}, apns.ClientConfig{Connections: 2, MaxConnections: 2})
+	useTwo(t, c, srv)
 	wantAccepted(t, batch(0, 1), send(t, c, job.Transactional, batch(0, 1)))
-	await(t, srv, "both connections", func(st apnstest.Stats) bool { return st.ConnectionsOpen == 2 })
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	defer wg.Wait()

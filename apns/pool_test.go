@@ -71,8 +71,7 @@ func TestConnectionsAreReplacedByAge(t *testing.T) {
 		Auth:    apnstest.AuthFaults{UpdateInterval: -1},
 	}
 	c, srv := setup(t, apnstest.Config{Faults: faults}, apns.ClientConfig{Connections: 2, MaxConnections: 2, Now: clk.now})
-	wantAccepted(t, batch(0, 1), send(t, c, job.Bulk, batch(0, 1)))
-	await(t, srv, "two connections", func(st apnstest.Stats) bool { return st.ConnectionsOpen == 2 })
+	useTwo(t, c, srv)
 	clk.advance(5*time.Hour + 59*time.Minute)
 	apns.Tick(c)
 	wantAccepted(t, batch(1, 1), send(t, c, job.Bulk, batch(1, 1)))

@@ -3,6 +3,7 @@ package apns_test
 import (
 	"context"
 	"encoding/base64"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -130,6 +131,17 @@ func sendCtx(ctx context.Context, t testing.TB, c *apns.Client, lane job.Lane, n
 		}
 	}
 	return rs
+}
+
+// useTwo sends until the client uses the second of its connections: one that the
+// simulator calls open the client may not have taken up yet.
+func useTwo(t testing.TB, c *apns.Client, srv *apnstest.Server) {
+	t.Helper()
+	used := func(r apnstest.Record) bool { return r.Connection == 2 }
+	for i := 1_000_000; !slices.ContainsFunc(srv.Ledger(apnstest.Filter{}), used); i++ {
+		ns := batch(i, 1)
+		wantAccepted(t, ns, send(t, c, job.Bulk, ns))
+	}
 }
 
 // wantAccepted checks that all were answered 200 with their own apns-id.
