@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/internal/strictjson"
 )
 
 // The compact encoding:
@@ -50,13 +51,13 @@ func parseCompact(data []byte) (*Job, error) {
 		return nil, &Invalid{Problems: []Problem{{Message: "compact job: " + err.Error()}}}
 	}
 	var j Job
-	d := newDecoder(header)
-	tokens, framing := r.tokens(&d.problems)
-	d.job(headerObject, &j)
+	d := strictjson.New(header)
+	tokens, framing := r.tokens(&d.Problems)
+	decodeJob(d, headerObject, &j)
 	if framing != nil {
-		d.add("compact job: %s", framing)
+		d.Add("compact job: %s", framing)
 	}
-	if err := d.err(); err != nil {
+	if err := invalid(&d.Problems); err != nil {
 		return nil, err
 	}
 	j.To.Tokens = unique(tokens, device.Token.Raw)
@@ -83,7 +84,7 @@ func (r *compactReader) header() ([]byte, error) {
 
 // tokens reads the list of device tokens. An empty or overlong token is noted in
 // c; anything that makes the rest unreadable is the error.
-func (r *compactReader) tokens(c *problems) ([]device.Token, error) {
+func (r *compactReader) tokens(c *strictjson.Problems) ([]device.Token, error) {
 	count, err := r.uvarint("number of device tokens")
 	switch {
 	case err != nil:
@@ -93,10 +94,10 @@ func (r *compactReader) tokens(c *problems) ([]device.Token, error) {
 	case count > uint64(len(r.rest)): // each takes a byte at least
 		return nil, fmt.Errorf("is truncated: %d device tokens in %d bytes", count, len(r.rest))
 	}
-	c.enter("to")
-	c.enter("tokens")
-	defer c.leave()
-	defer c.leave()
+	c.Enter("to")
+	c.Enter("tokens")
+	defer c.Leave()
+	defer c.Leave()
 	var raw strings.Builder // all tokens share one string
 	raw.Grow(min(len(r.rest), MaxRecipients*device.MaxTokenBytes))
 	ends := make([]int32, 0, count)
@@ -110,13 +111,13 @@ func (r *compactReader) tokens(c *problems) ([]device.Token, error) {
 			return nil, err
 		}
 		if n == 0 || n > device.MaxTokenBytes {
-			c.enterIndex(i)
+			c.EnterIndex(i)
 			if n == 0 {
-				c.add("%s", device.ErrTokenEmpty)
+				c.Add("%s", device.ErrTokenEmpty)
 			} else {
-				c.add("%s", device.ErrTokenTooLong)
+				c.Add("%s", device.ErrTokenTooLong)
 			}
-			c.leave()
+			c.Leave()
 			continue
 		}
 		raw.Write(b)

@@ -15,6 +15,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/internal/strictjson"
 )
 
 // object is one type of JSON object on the wire: the one table from which it is
@@ -41,11 +42,11 @@ type field[T any] struct {
 
 	set    func(t *T) bool // there is something to encode
 	encode func(dst []byte, t *T) []byte
-	decode func(d *decoder, t *T)  // with all that check does
-	check  func(c *problems, t *T) // for structs that Go code made; nil: nothing can be wrong, or nobody asks
-	aps    func([]byte, *T) []byte // as APNs wants it; nil: as encode does
-	key    []byte                  // `"name":`
-	apsKey []byte                  // `"na-me":`
+	decode func(d *strictjson.Decoder, t *T)  // with all that check does
+	check  func(c *strictjson.Problems, t *T) // for structs that Go code made; nil: nothing can be wrong, or nobody asks
+	aps    func([]byte, *T) []byte            // as APNs wants it; nil: as encode does
+	key    []byte                             // `"name":`
+	apsKey []byte                             // `"na-me":`
 }
 
 // choice says how many members of a group an object may have: one at most, or
@@ -116,90 +117,75 @@ func (o *object[T]) present(t *T) (m uint64) {
 func (o *object[T]) lowest(m uint64) *field[T] { return &o.fields[bits.TrailingZeros64(m)] }
 
 // decode reads an object into t.
-func (o *object[T]) decode(d *decoder, t *T) {
-	if !d.open('{', "an object") {
+func (o *object[T]) decode(d *strictjson.Decoder, t *T) {
+	if !d.Open('{', "an object") {
 		return
 	}
 	var seen uint64
-	for !d.closed('}') {
-		name, ok := d.value()
+	for !d.Closed('}') {
+		name, ok := d.Value()
 		if !ok {
 			return
 		}
-		i, known := o.index[string(unquoted(name))]
+		i, known := o.index[string(strictjson.Unquoted(name))]
 		switch {
 		case !known && o.lenient:
-			d.value()
+			d.Value()
 		case !known:
-			o.unknown(d, unquoted(name))
-			d.value()
+			strictjson.Unknown(d, strictjson.Unquoted(name), o.names)
+			d.Value()
 		default:
 			f := &o.fields[i]
-			d.enter(f.name)
+			d.Enter(f.name)
 			if seen&(1<<i) != 0 {
-				d.add("is given twice")
-				d.value()
+				d.Add("is given twice")
+				d.Value()
 			} else {
 				seen |= 1 << i
 				f.decode(d, t)
 			}
-			d.leave()
+			d.Leave()
 		}
 	}
-	if !d.broken {
-		o.complete(&d.problems, seen)
+	if !d.Broken() {
+		o.complete(&d.Problems, seen)
 	}
-}
-
-// unknown notes a member that is not in the table, with the one that was
-// probably meant.
-func (o *object[T]) unknown(d *decoder, name []byte) {
-	s, ok := shown(name)
-	if !ok {
-		d.add("has a member that is not known (its name is not printed)")
-		return
-	}
-	if meant := nearest(s, o.names); meant != "" {
-		d.addAt(s, "unknown field, did you mean %s?", meant)
-		return
-	}
-	d.addAt(s, "unknown field")
 }
 
 // check checks what decode would, on a struct that Go code made.
-func (o *object[T]) check(c *problems, t *T) {
+func (o *object[T]) check(c *strictjson.Problems, t *T) {
 	present := o.present(t)
 	for i := range o.fields {
 		if f := &o.fields[i]; present&(1<<i) != 0 && f.check != nil {
-			c.enter(f.name)
+			c.Enter(f.name)
 			f.check(c, t)
-			c.leave()
+			c.Leave()
 		}
 	}
 	o.complete(c, present)
 }
 
 // complete checks which fields there are.
-func (o *object[T]) complete(c *problems, present uint64) {
+func (o *object[T]) complete(c *strictjson.Problems, present uint64) {
 	for i := range o.fields {
 		if o.fields[i].required && present&(1<<i) == 0 {
-			c.addAt(o.fields[i].name, "is required")
+			c.AddAt(o.fields[i].name, "is required")
 		}
 	}
 	for _, ch := range o.choices {
 		n := bits.OnesCount64(present & ch.mask)
 		switch {
 		case n == 0 && ch.required:
-			c.add("must have exactly one of %s", strings.Join(ch.names, ", "))
+			c.Add("must have exactly one of %s", strings.Join(ch.names, ", "))
 		case n > 1 && ch.required:
-			c.add("must have exactly one of %s, got %d of them", strings.Join(ch.names, ", "), n)
+			c.Add("must have exactly one of %s, got %d of them", strings.Join(ch.names, ", "), n)
 		case n > 1:
-			c.add("must not have more than one of %s", strings.Join(ch.names, ", "))
+			c.Add("must not have more than one of %s", strings.Join(ch.names, ", "))
 		}
 	}
 	for _, n := range o.needs {
 		if present&n.mask != 0 && present&n.otherBit == 0 {
-			c.addAt(n.name, "needs %s", n.other)
+			c.AddAt(n.name, "needs %s", n.other)
 		}
 	}
 }
@@ -325,26 +311,26 @@ type textLimits struct {
 	anySize bool   // may be empty
 }
 
-func (l textLimits) check(c *problems, s string) bool {
+func (l textLimits) check(c *strictjson.Problems, s string) bool {
 	switch {
 	case s == "" && !l.anySize && l.enum == nil:
-		c.add("must not be empty: leave it out instead")
+		c.Add("must not be empty: leave it out instead")
 	case !utf8.ValidString(s):
-		c.add("is not valid UTF-8")
+		c.Add("is not valid UTF-8")
 	case l.max > 0 && len(s) > l.max:
-		c.add("is %d bytes long, at most %d are allowed", len(s), l.max)
+		c.Add("is %d bytes long, at most %d are allowed", len(s), l.max)
 	case l.line && !isLine(s):
-		c.add("must be printable characters, without a space at either end")
+		c.Add("must be printable characters, without a space at either end")
 	case l.enum != nil && !slices.Contains(l.enum, s):
 		got := ""
-		if name, ok := shown([]byte(s)); ok {
+		if name, ok := strictjson.Shown([]byte(s)); ok {
 			got = ", got " + name
 		}
-		c.add("must be %s%s", orList(l.enum), got)
+		c.Add("must be %s%s", orList(l.enum), got)
 	default:
 		if l.refuse != nil {
 			if problem := l.refuse(s); problem != "" {
-				c.add("%s", problem)
+				c.Add("%s", problem)
 				return false
 			}
 		}
@@ -394,12 +380,12 @@ func text[T any, S ~string](name, doc string, l textLimits, a access[T, S]) fiel
 			s, _ := a.get(t)
 			return appendString(dst, string(s))
 		},
-		decode: func(d *decoder, t *T) {
-			if s, ok := d.text(); ok && l.check(&d.problems, s) {
+		decode: func(d *strictjson.Decoder, t *T) {
+			if s, ok := d.Text(); ok && l.check(&d.Problems, s) {
 				a.put(t, S(s))
 			}
 		},
-		check: func(c *problems, t *T) { s, _ := a.get(t); l.check(c, string(s)) },
+		check: func(c *strictjson.Problems, t *T) { s, _ := a.get(t); l.check(c, string(s)) },
 	}
 }
 
@@ -411,10 +397,10 @@ func texts[T any](name, doc string, maxItems int, recipients bool, l textLimits,
 		schema: listSchema(maxItems, l.describe()),
 		set:    func(t *T) bool { return len(*at(t)) > 0 },
 		encode: func(dst []byte, t *T) []byte { return appendStrings(dst, *at(t)) },
-		decode: func(d *decoder, t *T) {
+		decode: func(d *strictjson.Decoder, t *T) {
 			var items []string
 			decodeList(d, maxItems, func() {
-				if s, ok := d.text(); ok && l.check(&d.problems, s) {
+				if s, ok := d.Text(); ok && l.check(&d.Problems, s) {
 					items = append(items, s)
 				}
 			})
@@ -423,7 +409,7 @@ func texts[T any](name, doc string, maxItems int, recipients bool, l textLimits,
 			}
 			*at(t) = items
 		},
-		check: func(c *problems, t *T) {
+		check: func(c *strictjson.Problems, t *T) {
 			checkList(c, maxItems, *at(t), func(s string) { l.check(c, s) })
 		},
 	}
@@ -446,25 +432,25 @@ func deviceTokens[T any](name, doc string, maxItems int, recipients bool, at fun
 			}
 			return append(dst, ']')
 		},
-		decode: func(d *decoder, t *T) {
+		decode: func(d *strictjson.Decoder, t *T) {
 			// All tokens of a list share one string.
 			var raw strings.Builder
 			var ends []int32
 			decodeList(d, maxItems, func() {
-				v, ok := d.valueOf('"', "a string")
+				v, ok := d.ValueOf('"', "a string")
 				if !ok {
 					return
 				}
 				if ends == nil {
 					// The rest of the input bounds what is to come: hex is twice as long.
-					rest := (len(d.data)-int(d.json.InputOffset()))/2 + len(v)/2
+					rest := d.Left()/2 + len(v)/2
 					raw.Grow(min(rest, MaxRecipients*device.MaxTokenBytes))
 					ends = make([]int32, 0, min(1+2*rest/max(len(v), 1), MaxRecipients))
 				}
 				var buf [device.MaxTokenBytes]byte
-				n, err := decodeToken(buf[:], unquoted(v))
+				n, err := decodeToken(buf[:], strictjson.Unquoted(v))
 				if err != nil {
-					d.add("%s", err)
+					d.Add("%s", err)
 					return
 				}
 				raw.Write(buf[:n])
@@ -479,7 +465,7 @@ func deviceTokens[T any](name, doc string, maxItems int, recipients bool, at fun
 			}
 			*at(t) = items
 		},
-		check: func(c *problems, t *T) {
+		check: func(c *strictjson.Problems, t *T) {
 			checkList(c, maxItems, *at(t), func(tok device.Token) { checkToken(c, tok) })
 		},
 	}
@@ -503,15 +489,15 @@ func deviceToken[T any](name, doc string, at func(*T) *device.Token) field[T] {
 		encode: func(dst []byte, t *T) []byte {
 			return append(at(t).AppendHex(append(dst, '"')), '"')
 		},
-		decode: func(d *decoder, t *T) {
-			v, ok := d.valueOf('"', "a string")
+		decode: func(d *strictjson.Decoder, t *T) {
+			v, ok := d.ValueOf('"', "a string")
 			if !ok {
 				return
 			}
 			var buf [device.MaxTokenBytes]byte
-			n, err := decodeToken(buf[:], unquoted(v))
+			n, err := decodeToken(buf[:], strictjson.Unquoted(v))
 			if err != nil {
-				d.add("%s", err)
+				d.Add("%s", err)
 				return
 			}
 			*at(t) = device.TokenFromRaw(string(buf[:n]))
@@ -532,12 +518,12 @@ func decodeToken(dst, src []byte) (int, error) {
 	return n, err
 }
 
-func checkToken(c *problems, tok device.Token) {
+func checkToken(c *strictjson.Problems, tok device.Token) {
 	switch {
 	case tok.IsZero():
-		c.add("%s", device.ErrTokenEmpty)
+		c.Add("%s", device.ErrTokenEmpty)
 	case tok.Len() > device.MaxTokenBytes:
-		c.add("%s", device.ErrTokenTooLong)
+		c.Add("%s", device.ErrTokenTooLong)
 	}
 }
 
@@ -554,44 +540,31 @@ func listSchema(maxItems int, item string) string {
 }
 
 // decodeList reads an array, item by item. Items beyond maxItems are only counted.
-func decodeList(d *decoder, maxItems int, item func()) {
-	if !d.open('[', "an array") {
-		return
-	}
-	n := 0
-	for ; !d.closed(']'); n++ {
-		if maxItems > 0 && n >= maxItems {
-			d.value()
-			continue
-		}
-		d.enterIndex(n)
-		item()
-		d.leave()
-	}
-	if !d.broken && maxItems > 0 && (n == 0 || n > maxItems) {
-		d.add("must have 1 to %d items, got %d", maxItems, n)
+func decodeList(d *strictjson.Decoder, maxItems int, item func()) {
+	if n, ok := strictjson.ReadList(d, maxItems, item); ok && maxItems > 0 && (n == 0 || n > maxItems) {
+		d.Add("must have 1 to %d items, got %d", maxItems, n)
 	}
 }
 
-func checkList[E any](c *problems, maxItems int, items []E, check func(E)) {
+func checkList[E any](c *strictjson.Problems, maxItems int, items []E, check func(E)) {
 	for i, item := range items {
 		if maxItems > 0 && i >= maxItems {
-			c.add("must have 1 to %d items, got %d", maxItems, len(items))
+			c.Add("must have 1 to %d items, got %d", maxItems, len(items))
 			return
 		}
-		c.enterIndex(i)
+		c.EnterIndex(i)
 		check(item)
-		c.leave()
+		c.Leave()
 	}
 }
 
 // integer is a whole number from low to high.
 func integer[T any, N int | int64 | uint32 | uint64](name, doc string, low, high int64, hint string, a access[T, N]) field[T] {
-	check := func(c *problems, n int64) bool {
+	check := func(c *strictjson.Problems, n int64) bool {
 		if n >= low && n <= high {
 			return true
 		}
-		c.add("must be a whole number from %d to %d%s", low, high, hint)
+		c.Add("must be a whole number from %d to %d%s", low, high, hint)
 		return false
 	}
 	return field[T]{
@@ -602,18 +575,18 @@ func integer[T any, N int | int64 | uint32 | uint64](name, doc string, low, high
 			n, _ := a.get(t)
 			return appendInteger(dst, n)
 		},
-		decode: func(d *decoder, t *T) {
-			v, ok := d.valueOf('0', "a whole number")
+		decode: func(d *strictjson.Decoder, t *T) {
+			v, ok := d.ValueOf('0', "a whole number")
 			if !ok {
 				return
 			}
 			if n, ok := wholeNumber(v); !ok {
-				check(&d.problems, high+1)
-			} else if check(&d.problems, n) {
+				check(&d.Problems, high+1)
+			} else if check(&d.Problems, n) {
 				a.put(t, N(n))
 			}
 		},
-		check: func(c *problems, t *T) { n, _ := a.get(t); check(c, int64(n)) },
+		check: func(c *strictjson.Problems, t *T) { n, _ := a.get(t); check(c, int64(n)) },
 	}
 }
 
@@ -642,41 +615,41 @@ func oneOfIntegers[T any](name, doc string, values []int, a access[T, int]) fiel
 	for i, v := range values {
 		list[i] = itoa(v)
 	}
-	check := func(c *problems, n int) bool {
+	check := func(c *strictjson.Problems, n int) bool {
 		if slices.Contains(values, n) {
 			return true
 		}
-		c.add("must be %s, got %d", orList(list), n)
+		c.Add("must be %s, got %d", orList(list), n)
 		return false
 	}
 	return field[T]{
 		name: name, doc: doc, schema: `"enum":[` + strings.Join(list, ",") + `]`,
 		set:    func(t *T) bool { _, ok := a.get(t); return ok },
 		encode: func(dst []byte, t *T) []byte { n, _ := a.get(t); return appendInteger(dst, n) },
-		decode: func(d *decoder, t *T) {
-			v, ok := d.valueOf('0', "a whole number")
+		decode: func(d *strictjson.Decoder, t *T) {
+			v, ok := d.ValueOf('0', "a whole number")
 			if !ok {
 				return
 			}
 			n, ok := wholeNumber(v)
 			if !ok || n != int64(int32(n)) {
-				d.add("must be %s", orList(list))
-			} else if check(&d.problems, int(n)) {
+				d.Add("must be %s", orList(list))
+			} else if check(&d.Problems, int(n)) {
 				a.put(t, int(n))
 			}
 		},
-		check: func(c *problems, t *T) { n, _ := a.get(t); check(c, n) },
+		check: func(c *strictjson.Problems, t *T) { n, _ := a.get(t); check(c, n) },
 	}
 }
 
 // number is any number from low to high.
 func number[T any](name, doc string, low, high float64, a access[T, float64]) field[T] {
-	check := func(c *problems, f float64) bool {
+	check := func(c *strictjson.Problems, f float64) bool {
 		switch {
 		case math.IsNaN(f) || math.IsInf(f, 0):
-			c.add("must be a finite number")
+			c.Add("must be a finite number")
 		case f < low || f > high:
-			c.add("must be from %g to %g", low, high)
+			c.Add("must be from %g to %g", low, high)
 		default:
 			return true
 		}
@@ -690,17 +663,17 @@ func number[T any](name, doc string, low, high float64, a access[T, float64]) fi
 		name: name, doc: doc, schema: schema,
 		set:    func(t *T) bool { _, ok := a.get(t); return ok },
 		encode: func(dst []byte, t *T) []byte { f, _ := a.get(t); return jsontext.AppendFloat(dst, f, 64) },
-		decode: func(d *decoder, t *T) {
-			v, ok := d.valueOf('0', "a number")
+		decode: func(d *strictjson.Decoder, t *T) {
+			v, ok := d.ValueOf('0', "a number")
 			if !ok {
 				return
 			}
 			// Out of range gives an infinity, which check refuses.
-			if f, _ := strconv.ParseFloat(string(v), 64); check(&d.problems, f) {
+			if f, _ := strconv.ParseFloat(string(v), 64); check(&d.Problems, f) {
 				a.put(t, f)
 			}
 		},
-		check: func(c *problems, t *T) { f, _ := a.get(t); check(c, f) },
+		check: func(c *strictjson.Problems, t *T) { f, _ := a.get(t); check(c, f) },
 	}
 }
 
@@ -710,8 +683,8 @@ func flag[T any](name, doc string, at func(*T) *bool) field[T] {
 		name: name, doc: doc, schema: `"enum":[true,false,1,0]`,
 		set:    func(t *T) bool { return *at(t) },
 		encode: func(dst []byte, _ *T) []byte { return append(dst, "true"...) },
-		decode: func(d *decoder, t *T) {
-			v, ok := d.value()
+		decode: func(d *strictjson.Decoder, t *T) {
+			v, ok := d.Value()
 			if !ok {
 				return
 			}
@@ -725,9 +698,9 @@ func flag[T any](name, doc string, at func(*T) *bool) field[T] {
 					*at(t) = n == 1
 					return
 				}
-				d.add("must be true or false")
+				d.Add("must be true or false")
 			default:
-				d.wrongKind("true or false", v.Kind())
+				d.WrongKind("true or false", v.Kind())
 			}
 		},
 	}
@@ -751,17 +724,17 @@ func rawObject[T any](name, doc, without string, at func(*T) *json.RawMessage) f
 	if without != "" {
 		schema += `,"properties":{"` + without + `":false}`
 	}
-	check := func(c *problems, raw []byte) (compacted []byte, ok bool) {
+	check := func(c *strictjson.Problems, raw []byte) (compacted []byte, ok bool) {
 		compacted, problem := compactObject(raw)
 		if problem != "" {
-			c.add("%s", problem)
+			c.Add("%s", problem)
 			return nil, false
 		}
 		ok = true
 		if without != "" {
 			members(compacted, func(name, _ []byte) {
-				if string(unquoted(name)) == without {
-					c.add("must not have the member %s: its content belongs into notification", without)
+				if string(strictjson.Unquoted(name)) == without {
+					c.Add("must not have the member %s: its content belongs into notification", without)
 					ok = false
 				}
 			})
@@ -778,26 +751,26 @@ func rawObject[T any](name, doc, without string, at func(*T) *json.RawMessage) f
 			}
 			return append(dst, compacted...)
 		},
-		decode: func(d *decoder, t *T) {
-			v, ok := d.valueOf('{', "an object")
+		decode: func(d *strictjson.Decoder, t *T) {
+			v, ok := d.ValueOf('{', "an object")
 			if !ok {
 				return
 			}
-			if compacted, ok := check(&d.problems, v); ok {
+			if compacted, ok := check(&d.Problems, v); ok {
 				*at(t) = compacted
 			}
 		},
-		check: func(c *problems, t *T) { check(c, *at(t)) },
+		check: func(c *strictjson.Problems, t *T) { check(c, *at(t)) },
 	}
 }
 
 // instant is a time as RFC 3339.
 func instant[T any](name, doc string, at func(*T) *time.Time) field[T] {
-	check := func(c *problems, v time.Time) bool {
+	check := func(c *strictjson.Problems, v time.Time) bool {
 		// Years beyond 9999 cannot be written; before 1970, apns-expiration would
 		// be 0 or negative, which means something else.
 		if v.Unix() <= 0 || v.UTC().Year() > 9999 {
-			c.add("must be after 1970 and before the year 10000")
+			c.Add("must be after 1970 and before the year 10000")
 			return false
 		}
 		return true
@@ -808,19 +781,19 @@ func instant[T any](name, doc string, at func(*T) *time.Time) field[T] {
 		encode: func(dst []byte, t *T) []byte {
 			return append(at(t).UTC().AppendFormat(append(dst, '"'), time.RFC3339Nano), '"')
 		},
-		decode: func(d *decoder, t *T) {
-			v, ok := d.valueOf('"', "a string")
+		decode: func(d *strictjson.Decoder, t *T) {
+			v, ok := d.ValueOf('"', "a string")
 			if !ok {
 				return
 			}
-			parsed, ok := parseRFC3339(string(unquoted(v)))
+			parsed, ok := parseRFC3339(string(strictjson.Unquoted(v)))
 			if !ok {
-				d.add("must be a time as RFC 3339, such as 2026-11-24T09:00:00Z")
-			} else if check(&d.problems, parsed) {
+				d.Add("must be a time as RFC 3339, such as 2026-11-24T09:00:00Z")
+			} else if check(&d.Problems, parsed) {
 				*at(t) = parsed.UTC()
 			}
 		},
-		check: func(c *problems, t *T) { check(c, *at(t)) },
+		check: func(c *strictjson.Problems, t *T) { check(c, *at(t)) },
 	}
 }
 
@@ -843,8 +816,8 @@ func nested[T, U any](name, doc string, o *object[U], at func(*T) *U) field[T] {
 		name: name, doc: doc, schema: o.describe(),
 		set:    func(*T) bool { return true },
 		encode: func(dst []byte, t *T) []byte { return o.encode(dst, at(t)) },
-		decode: func(d *decoder, t *T) { o.decode(d, at(t)) },
-		check:  func(c *problems, t *T) { o.check(c, at(t)) },
+		decode: func(d *strictjson.Decoder, t *T) { o.decode(d, at(t)) },
+		check:  func(c *strictjson.Problems, t *T) { o.check(c, at(t)) },
 	}
 }
 
@@ -854,12 +827,12 @@ func nestedOptional[T, U any](name, doc string, o *object[U], at func(*T) **U) f
 		name: name, doc: doc, schema: o.describe(),
 		set:    func(t *T) bool { return *at(t) != nil },
 		encode: func(dst []byte, t *T) []byte { return o.encode(dst, *at(t)) },
-		decode: func(d *decoder, t *T) {
+		decode: func(d *strictjson.Decoder, t *T) {
 			u := new(U)
 			o.decode(d, u)
 			*at(t) = u
 		},
-		check: func(c *problems, t *T) { o.check(c, *at(t)) },
+		check: func(c *strictjson.Problems, t *T) { o.check(c, *at(t)) },
 	}
 }
 
@@ -878,7 +851,7 @@ func list[T, U any](name, doc string, o *object[U], at func(*T) *[]U) field[T] {
 			}
 			return append(dst, ']')
 		},
-		decode: func(d *decoder, t *T) {
+		decode: func(d *strictjson.Decoder, t *T) {
 			decodeList(d, 0, func() {
 				*at(t) = append(*at(t), *new(U))
 				o.decode(d, &(*at(t))[len(*at(t))-1])

@@ -90,6 +90,10 @@ func goldenOutcomes() map[string]*job.Outcomes {
 		"wrong-kind": {App: "shop", Jobs: []job.JobOutcome{{ID: "j", Sequence: 1, Others: []job.Recipient{
 			{DeviceToken: token, Result: job.Rejected, Reason: "DeviceTokenNotForTopic", Status: 400, Generation: 1, WrongKind: true, SentAt: at},
 		}}}},
+		"known": {App: "shop", Jobs: []job.JobOutcome{{
+			ID: "j", Sequence: 1, Environment: device.Production, Accepted: []device.Token{token, device.TokenFromRaw("\x01")}, Fresh: []int{1}, Known: 1,
+			Others: []job.Recipient{{DeviceToken: device.TokenFromRaw("\x02"), Result: job.Rejected, Reason: "BadDeviceToken", Status: 400, Generation: 2, AcceptedBefore: true, SentAt: at}},
+		}}},
 		"newer-worker": {App: "shop", Lane: job.Bulk, Jobs: []job.JobOutcome{{ID: "j", Others: []job.Recipient{{Result: "postponed"}}}}},
 	}
 }

@@ -1,6 +1,10 @@
 package job
 
-import "encoding/json"
+import (
+	"encoding/json"
+
+	"github.com/pushfleet/pushfleet/internal/strictjson"
+)
 
 // Notification is what the user or the app gets, in the words of Apple's `aps`
 // dictionary. On the wire its members are Apple's keys in snake_case, those of
@@ -85,11 +89,11 @@ func (n *Notification) MarshalJSON() ([]byte, error) {
 // UnmarshalJSON implements [json.Unmarshaler]. It checks each field, but not what
 // depends on the job around it, such as the push type; the error is an [*Invalid].
 func (n *Notification) UnmarshalJSON(data []byte) error {
-	d := newDecoder(data)
+	d := strictjson.New(data)
 	var decoded Notification
 	notificationObject.decode(d, &decoded)
-	d.end()
-	if err := d.err(); err != nil {
+	d.End()
+	if err := invalid(&d.Problems); err != nil {
 		return err
 	}
 	*n = decoded

@@ -52,6 +52,9 @@ type JobOutcome struct {
 	// those in the token set for which that is the first time.
 	Accepted []device.Token
 	Fresh    []int
+	// Known counts those of Accepted that are in the token set and were accepted
+	// before; 0 also where the worker does not tell.
+	Known int
 
 	// Others are all recipients with another result than accepted.
 	Others []Recipient
@@ -73,5 +76,8 @@ type Recipient struct {
 	// WrongKind: the token's record is of another kind than the push type needs. A
 	// rejection for the topic is then the caller's mistake.
 	WrongKind bool
-	SentAt    time.Time // zero if nothing was sent
+	// AcceptedBefore: the token is in the token set, and APNs accepted it before. Of
+	// a rejected one the message is kept until it is sure that the rejection stands.
+	AcceptedBefore bool
+	SentAt         time.Time // zero if nothing was sent
 }

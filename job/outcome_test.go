@@ -175,6 +175,7 @@ func manyOutcomes(sizes ...[2]int) *job.Outcomes {
 			}
 			j.Accepted = append(j.Accepted, tokenNumber(n))
 		}
+		j.Known = size[0] - len(j.Fresh)
 		for k := range size[1] {
 			n++
 			j.Others = append(j.Others, job.Recipient{
@@ -245,6 +246,7 @@ func joinJob(t *testing.T, name string, o *job.Outcomes, j job.JobOutcome) {
 		}
 		last.Accepted = append(slices.Clone(last.Accepted), j.Accepted...)
 		last.Others = append(slices.Clone(last.Others), j.Others...)
+		last.Known += j.Known
 		last.Complete, last.Total = j.Complete, j.Total
 		if j.Complete {
 			last.Whole = true // all there again
@@ -283,7 +285,7 @@ func TestSplitWithEscapes(t *testing.T) {
 	for range 200 {
 		j.Others = append(j.Others, job.Recipient{
 			DeviceToken: tokenNumber(1), User: strings.Repeat("\x01", 256), Install: strings.Repeat(`"\`, 128), Result: job.Rejected, Reason: "é",
-			Status: 999, Timestamp: 253_402_300_799_999, Generation: 1<<32 - 1, WrongKind: true, SentAt: time.UnixMilli(253_402_300_799_999).UTC(),
+			Status: 999, Timestamp: 253_402_300_799_999, Generation: 1<<32 - 1, WrongKind: true, AcceptedBefore: true, SentAt: time.UnixMilli(253_402_300_799_999).UTC(),
 		})
 	}
 	o.Jobs = []job.JobOutcome{j}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/internal/strictjson"
 )
 
 // outcomesVersion is the version of the format of outcomes. A reader takes what
@@ -46,6 +47,8 @@ var jobOutcomeObject = newObject(
 	deviceTokens("accepted", "Device tokens that APNs took.", 0, false,
 		func(j *JobOutcome) *[]device.Token { return &j.Accepted }),
 	freshField(),
+	integer("known", "How many of those accepted are registered device tokens that were accepted before.", 0, math.MaxInt32, "",
+		plain(func(j *JobOutcome) *int { return &j.Known })),
 	list("others", "Recipients with another result.", recipientObject, func(j *JobOutcome) *[]Recipient { return &j.Others }),
 )
 
@@ -68,6 +71,8 @@ var recipientObject = newObject(
 		plain(func(r *Recipient) *uint32 { return &r.Generation })),
 	flag("wrong_kind", "The device token is of another kind than the push type needs: a rejection says nothing about it.",
 		func(r *Recipient) *bool { return &r.WrongKind }),
+	flag("accepted_before", "The device token is registered, and was accepted before: should many such be rejected, the rejection is taken back and the notification tried again.",
+		func(r *Recipient) *bool { return &r.AcceptedBefore }),
 	milliseconds("sent_at", "When it was sent", func(r *Recipient) *time.Time { return &r.SentAt }),
 )
 
@@ -95,28 +100,28 @@ func (o *Outcomes) AppendJSON(dst []byte) []byte { return outcomesObject.encode(
 // ignored: a newer worker may have written them. Times are in UTC. An error that
 // is about the content wraps an [*Invalid].
 func ParseOutcomes(data []byte) (*Outcomes, error) {
-	d := newDecoder(data)
+	d := strictjson.New(data)
 	o := new(Outcomes)
 	outcomesObject.decode(d, o)
-	d.end()
-	d.enter("jobs")
+	d.End()
+	d.Enter("jobs")
 	for i := range o.Jobs {
 		j := &o.Jobs[i]
 		for k, f := range j.Fresh {
-			if f < len(j.Accepted) || d.bad("jobs.accepted", "jobs.fresh") {
+			if f < len(j.Accepted) || d.Bad("jobs.accepted", "jobs.fresh") {
 				continue
 			}
-			d.enterIndex(i)
-			d.enter("fresh")
-			d.enterIndex(k)
-			d.add("must be an index of accepted, which has %d", len(j.Accepted))
-			d.leave()
-			d.leave()
-			d.leave()
+			d.EnterIndex(i)
+			d.Enter("fresh")
+			d.EnterIndex(k)
+			d.Add("must be an index of accepted, which has %d", len(j.Accepted))
+			d.Leave()
+			d.Leave()
+			d.Leave()
 		}
 	}
-	d.leave()
-	if err := d.err(); err != nil {
+	d.Leave()
+	if err := invalid(&d.Problems); err != nil {
 		return nil, fmt.Errorf("parse outcomes: %w", err)
 	}
 	return o, nil
@@ -136,13 +141,13 @@ func versionField() field[Outcomes] {
 		name: "v", doc: "Version of this format.", schema: `"const":` + itoa(outcomesVersion),
 		set:    func(*Outcomes) bool { return true },
 		encode: func(dst []byte, _ *Outcomes) []byte { return append(dst, itoa(outcomesVersion)...) },
-		decode: func(d *decoder, _ *Outcomes) {
-			v, ok := d.valueOf('0', "a whole number")
+		decode: func(d *strictjson.Decoder, _ *Outcomes) {
+			v, ok := d.ValueOf('0', "a whole number")
 			if !ok {
 				return
 			}
 			if n, ok := wholeNumber(v); !ok || n != outcomesVersion {
-				d.add("is of a version that is not known, only %d is", outcomesVersion)
+				d.Add("is of a version that is not known, only %d is", outcomesVersion)
 			}
 		},
 	})
@@ -186,15 +191,15 @@ func freshField() field[JobOutcome] {
 			}
 			return append(dst, ']')
 		},
-		decode: func(d *decoder, j *JobOutcome) {
+		decode: func(d *strictjson.Decoder, j *JobOutcome) {
 			decodeList(d, 0, func() {
-				v, ok := d.valueOf('0', "a whole number")
+				v, ok := d.ValueOf('0', "a whole number")
 				if !ok {
 					return
 				}
 				n, ok := wholeNumber(v)
 				if !ok || n < 0 || n > math.MaxInt32 {
-					d.add("must be an index of accepted")
+					d.Add("must be an index of accepted")
 					return
 				}
 				j.Fresh = append(j.Fresh, int(n))

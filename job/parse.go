@@ -1,5 +1,7 @@
 package job
 
+import "github.com/pushfleet/pushfleet/internal/strictjson"
+
 // Parse reads a job as JSON or in the compact encoding of [AppendCompact], and
 // checks all that [Job.Validate] checks. The error is an [*Invalid] with every
 // problem at once, up to the first syntax error. The job holds nothing of data.
@@ -12,20 +14,20 @@ func Parse(data []byte) (*Job, error) {
 		return parseCompact(data)
 	}
 	var j Job
-	d := newDecoder(data)
-	d.job(jobObject, &j)
-	if err := d.err(); err != nil {
+	d := strictjson.New(data)
+	decodeJob(d, jobObject, &j)
+	if err := invalid(&d.Problems); err != nil {
 		return nil, err
 	}
 	return &j, nil
 }
 
-// job reads a whole document, by the table with or the one without recipients.
-func (d *decoder) job(o *object[Job], j *Job) {
+// decodeJob reads a whole document, by the table with or the one without recipients.
+func decodeJob(d *strictjson.Decoder, o *object[Job], j *Job) {
 	o.decode(d, j)
-	d.end()
-	if !d.broken {
-		j.rules(&d.problems, len(d.data))
+	d.End()
+	if !d.Broken() {
+		j.rules(&d.Problems, d.Len())
 	}
 }
 
@@ -34,13 +36,13 @@ func (d *decoder) job(o *object[Job], j *Job) {
 // are no problem to it, and are dropped by Parse. A TTL other than zero counts
 // with or without HasTTL.
 func (j *Job) Validate() error {
-	var c problems
+	var c strictjson.Problems
 	jobObject.check(&c, j)
 	if j.OnUnknown > Drop {
-		c.addAt("on_unknown", "must be one of resend, drop")
+		c.AddAt("on_unknown", "must be one of resend, drop")
 	}
 	j.rules(&c, 0)
-	return c.err()
+	return invalid(&c)
 }
 
 // AppendJSON appends the job's JSON, which [Parse] reads back to an equal job,

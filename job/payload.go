@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"github.com/pushfleet/pushfleet/internal/strictjson"
 )
 
 // RenderPayload returns the JSON for APNs, exactly: `{"aps":{…}, …data}` with the
@@ -32,24 +34,24 @@ func (j *Job) RenderPayload() ([]byte, error) {
 
 // raws checks that what is passed on as it is can be.
 func (j *Job) raws() error {
-	var c problems
+	var c strictjson.Problems
 	check := func(name string, raw []byte) {
 		if len(raw) == 0 {
 			return
 		}
 		if _, problem := compactObject(raw); problem != "" {
-			c.addAt(name, "%s", problem)
+			c.AddAt(name, "%s", problem)
 		}
 	}
 	check("data", j.Data)
 	check("payload", j.Payload)
 	if n := j.Notification; n != nil {
-		c.enter("notification")
+		c.Enter("notification")
 		check("content_state", n.ContentState)
 		check("attributes", n.Attributes)
-		c.leave()
+		c.Leave()
 	}
-	return c.err()
+	return invalid(&c)
 }
 
 // appendPayload renders a notification and data that are known to be good.
@@ -142,7 +144,7 @@ func isCompact(b []byte) bool {
 	for i := 0; i < len(b); i++ {
 		switch {
 		case b[i] == '"':
-			i = stringEnd(b, i) - 1
+			i = strictjson.StringEnd(b, i) - 1
 		case isSpace(b[i]):
 			return false
 		}

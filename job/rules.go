@@ -5,24 +5,26 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/pushfleet/pushfleet/internal/strictjson"
 )
 
 // rules checks what concerns more than one field. Where a field is already known
 // to be wrong, it says nothing more about it. inputBytes is how long the JSON was
 // that the job was read from, or 0.
-func (j *Job) rules(c *problems, inputBytes int) {
+func (j *Job) rules(c *strictjson.Problems, inputBytes int) {
 	if !j.SendAfter.IsZero() && !j.ExpiresAt.IsZero() && !j.SendAfter.Before(j.ExpiresAt) {
-		c.addAt("send_after", "must be before expires_at")
+		c.AddAt("send_after", "must be before expires_at")
 	}
 	f := j.facts(c)
 	push := j.PushType
-	if push == "" && !c.bad("push_type") {
+	if push == "" && !c.Bad("push_type") {
 		push = j.derive(c, &f)
 	}
 	t := push.traits()
 	if t != nil {
-		if j.Priority != 0 && !c.bad("priority") && !push.Allows(j.Priority) {
-			c.addAt("priority", "must not be %d for %s: APNs refuses it", j.Priority, push)
+		if j.Priority != 0 && !c.Bad("priority") && !push.Allows(j.Priority) {
+			c.AddAt("priority", "must not be %d for %s: APNs refuses it", j.Priority, push)
 		}
 		j.notificationRules(c, t)
 		j.payloadRules(c, t, &f)
@@ -34,65 +36,65 @@ func (j *Job) rules(c *problems, inputBytes int) {
 
 // derive returns the push type that the content stands for, or says that there
 // is none.
-func (j *Job) derive(c *problems, f *facts) PushType {
+func (j *Job) derive(c *strictjson.Problems, f *facts) PushType {
 	push := f.pushType()
-	if push != "" || c.bad("notification", "payload") || (j.Notification == nil && len(j.Payload) == 0) {
+	if push != "" || c.Bad("notification", "payload") || (j.Notification == nil && len(j.Payload) == 0) {
 		return push
 	}
 	if f.contentChanged {
-		c.addAt("push_type", "is required: content_changed alone may be for widgets or controls")
+		c.AddAt("push_type", "is required: content_changed alone may be for widgets or controls")
 	} else {
-		c.addAt("push_type", "is required: it cannot be told from the content")
+		c.AddAt("push_type", "is required: it cannot be told from the content")
 	}
 	return ""
 }
 
-func (j *Job) notificationRules(c *problems, t *traits) {
+func (j *Job) notificationRules(c *strictjson.Problems, t *traits) {
 	n := j.Notification
 	if n == nil {
 		return
 	}
-	c.enter("notification")
-	defer c.leave()
+	c.Enter("notification")
+	defer c.Leave()
 	if t.payloadOnly != "" {
-		c.add("is not for %s: use payload, with the member %s", t.push, t.payloadOnly)
+		c.Add("is not for %s: use payload, with the member %s", t.push, t.payloadOnly)
 		return
 	}
-	wrongBefore := c.bad("notification")
+	wrongBefore := c.Bad("notification")
 	present := notificationObject.present(n)
 	rule := &contentRules[t.index()]
 	missing := func(want uint64, why string) {
 		for m := want &^ present; m != 0; m &= m - 1 {
-			if name := fieldName(m); !c.bad("notification." + name) {
-				c.addAt(name, "is required for %s", why)
+			if name := fieldName(m); !c.Bad("notification." + name) {
+				c.AddAt(name, "is required for %s", why)
 			}
 		}
 	}
 	missing(rule.needs, string(t.push))
 	for m := present & rule.forbids; m != 0; m &= m - 1 {
-		c.addAt(fieldName(m), "is not for %s", t.push)
+		c.AddAt(fieldName(m), "is not for %s", t.push)
 	}
 	if t.push != PushLiveActivity {
 		if r := n.RelevanceScore; r != nil && (*r < 0 || *r > 1) {
-			c.addAt("relevance_score", "must be from 0 to 1")
+			c.AddAt("relevance_score", "must be from 0 to 1")
 		}
 		return
 	}
 	if n.Event == EventStart {
 		missing(liveRules.startNeeds, startWord)
 		if present&liveRules.shown == 0 && !wrongBefore {
-			c.add("must have an alert, such as title and body, for %s", startWord)
+			c.Add("must have an alert, such as title and body, for %s", startWord)
 		}
 	} else if n.Event != "" {
 		for m := present & liveRules.startOnly; m != 0; m &= m - 1 {
-			c.addAt(fieldName(m), "is only for %s", startWord)
+			c.AddAt(fieldName(m), "is only for %s", startWord)
 		}
 	}
 	if present&liveRules.titles == liveRules.titles {
-		c.addAt("title_loc_key", "must not stand beside title for %s", t.push)
+		c.AddAt("title_loc_key", "must not stand beside title for %s", t.push)
 	}
 	if present&liveRules.bodies == liveRules.bodies {
-		c.addAt("loc_key", "must not stand beside body for %s", t.push)
+		c.AddAt("loc_key", "must not stand beside body for %s", t.push)
 	}
 }
 
@@ -132,45 +134,45 @@ const (
 
 // payloadRules checks the exact payload for what Apple documents; what it says
 // beyond that is the caller's.
-func (j *Job) payloadRules(c *problems, t *traits, f *facts) {
-	if len(j.Payload) == 0 || c.bad("payload") {
+func (j *Job) payloadRules(c *strictjson.Problems, t *traits, f *facts) {
+	if len(j.Payload) == 0 || c.Bad("payload") {
 		return
 	}
-	c.enter("payload")
-	defer c.leave()
+	c.Enter("payload")
+	defer c.Leave()
 	if t.payloadOnly != "" {
 		if !f.mdm {
-			c.add("must have the member %s for %s", t.payloadOnly, t.push)
+			c.Add("must have the member %s for %s", t.payloadOnly, t.push)
 		}
 		return
 	}
-	c.enter("aps")
-	defer c.leave()
+	c.Enter("aps")
+	defer c.Leave()
 	switch {
 	case t.push == PushBackground:
 		if !f.background {
-			c.addAt("content-available", "must be 1 for background")
+			c.AddAt("content-available", "must be 1 for background")
 		}
 		for _, m := range []struct {
 			name  string
 			value []byte
 		}{{"alert", f.aps.alert}, {"badge", f.aps.badge}, {"sound", f.aps.sound}} {
 			if m.value != nil {
-				c.addAt(m.name, "is not for background")
+				c.AddAt(m.name, "is not for background")
 			}
 		}
 	case t.push == PushLiveActivity:
 		need := func(name string, value []byte, why string, kind jsontext.Kind) {
 			if value == nil {
-				c.addAt(name, "is required for %s", why)
+				c.AddAt(name, "is required for %s", why)
 			} else if got := jsontext.Value(value).Kind(); kind != 0 && got != kind {
-				c.addAt(name, "must be %s, got %s", kindName(kind), kindName(got))
+				c.AddAt(name, "must be %s, got %s", strictjson.KindName(kind), strictjson.KindName(got))
 			}
 		}
 		need("event", f.aps.event, "liveactivity", '"')
 		if f.aps.event != nil && jsontext.Value(f.aps.event).Kind() == '"' &&
 			f.event != EventStart && f.event != EventUpdate && f.event != EventEnd {
-			c.addAt("event", "must be one of start, update, end")
+			c.AddAt("event", "must be one of start, update, end")
 		}
 		need("timestamp", f.aps.timestamp, "liveactivity", '0')
 		need("content-state", f.aps.contentState, "liveactivity", '{')
@@ -183,8 +185,8 @@ func (j *Job) payloadRules(c *problems, t *traits, f *facts) {
 }
 
 // sizeRule checks what will be sent against APNs's limit.
-func (j *Job) sizeRule(c *problems, push PushType) {
-	if push == "" || c.bad("push_type", "notification", "data", "payload") {
+func (j *Job) sizeRule(c *strictjson.Problems, push PushType) {
+	if push == "" || c.Bad("push_type", "notification", "data", "payload") {
 		return
 	}
 	name, size := "payload", len(j.Payload)
@@ -196,7 +198,7 @@ func (j *Job) sizeRule(c *problems, push PushType) {
 		size = len(compacted)
 	}
 	if limit := push.MaxPayload(); size > limit {
-		c.addAt(name, "renders to %d bytes, the limit for %s is %d", size, push, limit)
+		c.AddAt(name, "renders to %d bytes, the limit for %s is %d", size, push, limit)
 	}
 }
 
@@ -229,7 +231,7 @@ type facts struct {
 
 // facts looks at the notification or the payload. What is wrong with the shape
 // of a payload's aps goes to c, unless that is nil.
-func (j *Job) facts(c *problems) (f facts) {
+func (j *Job) facts(c *strictjson.Problems) (f facts) {
 	if n := j.Notification; n != nil {
 		f.visible = n.Title != "" || n.TitleLocKey != "" || n.Subtitle != "" || n.SubtitleLocKey != "" ||
 			n.Body != "" || n.LocKey != "" || n.Badge != nil || n.Sound != Sound{}
@@ -237,14 +239,14 @@ func (j *Job) facts(c *problems) (f facts) {
 		return f
 	}
 	members(j.Payload, func(name, value []byte) {
-		switch string(unquoted(name)) {
+		switch string(strictjson.Unquoted(name)) {
 		case "aps":
 			if jsontext.Value(value).Kind() == '{' {
 				f.readAPS(value)
 			} else if c != nil {
-				c.enter("payload")
-				c.addAt("aps", "must be an object")
-				c.leave()
+				c.Enter("payload")
+				c.AddAt("aps", "must be an object")
+				c.Leave()
 			}
 		case "mdm":
 			f.mdm = true
@@ -255,7 +257,7 @@ func (j *Job) facts(c *problems) (f facts) {
 
 func (f *facts) readAPS(aps []byte) {
 	members(aps, func(name, value []byte) {
-		switch string(unquoted(name)) {
+		switch string(strictjson.Unquoted(name)) {
 		case "alert":
 			f.aps.alert, f.visible = value, true
 		case "badge":
@@ -270,7 +272,7 @@ func (f *facts) readAPS(aps []byte) {
 		case "event":
 			f.aps.event = value
 			if jsontext.Value(value).Kind() == '"' {
-				f.event = Event(unquote(value))
+				f.event = Event(strictjson.Unquote(value))
 			}
 		case "timestamp":
 			f.aps.timestamp = value

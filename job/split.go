@@ -112,6 +112,9 @@ func (s *splitter) cut(rest *JobOutcome) JobOutcome {
 	part.Accepted, rest.Accepted = head(rest.Accepted, accepted), rest.Accepted[accepted:]
 	part.Others, rest.Others = head(rest.Others, others), rest.Others[others:]
 	part.Fresh, rest.Fresh = cutFresh(rest.Fresh, accepted)
+	// Which of them are known is not told: only the sum must hold.
+	part.Known = min(rest.Known, accepted)
+	rest.Known -= part.Known
 	return part
 }
 
@@ -146,7 +149,7 @@ const (
 
 // jobBytes is the size of a job without recipients.
 func jobBytes(j *JobOutcome) int {
-	const numbers, flags, lists = 4, 2, 3
+	const numbers, flags, lists = 5, 2, 3
 	return (numbers+flags+lists+2)*perName + numbers*digits + stringBytes(j.ID) + len(`"production"`) + flags*len("true") + lists*len("[]")
 }
 
@@ -168,7 +171,7 @@ func decimalBytes(n int) int {
 }
 
 func recipientBytes(r *Recipient) int {
-	const names, numbers, flags = 10, 4, 1
+	const names, numbers, flags = 11, 4, 2
 	return len("{},") + names*perName + numbers*digits + flags*len("true") + tokenBytes(r.DeviceToken) +
 		stringBytes(r.User) + stringBytes(r.Install) + stringBytes(string(r.Result)) + stringBytes(r.Reason)
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/internal/strictjson"
 )
 
 // MaxRecipientIDBytes is the longest id of a user or an install.
@@ -186,21 +187,21 @@ func soundField() field[Notification] {
 		set:    func(n *Notification) bool { return n.Sound != Sound{} },
 		encode: func(dst []byte, n *Notification) []byte { return render(dst, n, "true") },
 		aps:    func(dst []byte, n *Notification) []byte { return render(dst, n, "1") },
-		decode: func(d *decoder, n *Notification) {
-			switch d.json.PeekKind() {
+		decode: func(d *strictjson.Decoder, n *Notification) {
+			switch d.Peek() {
 			case '{':
 				soundObject.decode(d, &n.Sound)
 			case '"':
-				if s, ok := d.text(); ok && name.check(&d.problems, s) {
+				if s, ok := d.Text(); ok && name.check(&d.Problems, s) {
 					n.Sound.Name = s
 				}
 			default:
-				if v, ok := d.value(); ok {
-					d.wrongKind("a string or an object", v.Kind())
+				if v, ok := d.Value(); ok {
+					d.WrongKind("a string or an object", v.Kind())
 				}
 			}
 		},
-		check: func(c *problems, n *Notification) {
+		check: func(c *strictjson.Problems, n *Notification) {
 			if simple(&n.Sound) {
 				name.check(c, n.Sound.Name)
 				return
@@ -216,12 +217,12 @@ func unixSeconds(name, doc string, at func(*Notification) **int64) field[Notific
 
 // ttlField is a Go duration from 0 to MaxTTL.
 func ttlField() field[Job] {
-	check := func(c *problems, ttl time.Duration) bool {
+	check := func(c *strictjson.Problems, ttl time.Duration) bool {
 		switch {
 		case ttl < 0:
-			c.add("must not be negative")
+			c.Add("must not be negative")
 		case ttl > MaxTTL:
-			c.add("must be at most %s (30 days): APNs stores no longer", durationText(MaxTTL))
+			c.Add("must be at most %s (30 days): APNs stores no longer", durationText(MaxTTL))
 		default:
 			return true
 		}
@@ -234,22 +235,22 @@ func ttlField() field[Job] {
 		schema: `"type":"string","pattern":"^(0|([0-9]+(\\.[0-9]*)?|\\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$"`,
 		set:    func(j *Job) bool { return j.HasTTL || j.TTL != 0 },
 		encode: func(dst []byte, j *Job) []byte { return appendString(dst, durationText(j.TTL)) },
-		decode: func(d *decoder, j *Job) {
-			s, ok := d.text()
+		decode: func(d *strictjson.Decoder, j *Job) {
+			s, ok := d.Text()
 			if !ok {
 				return
 			}
 			ttl, err := time.ParseDuration(s)
 			switch {
 			case err == nil && s[0] == '-':
-				d.add("must not be negative")
+				d.Add("must not be negative")
 			case err != nil || s[0] == '+':
-				d.add("must be a duration such as 90s, 4h or 1h30m")
-			case check(&d.problems, ttl):
+				d.Add("must be a duration such as 90s, 4h or 1h30m")
+			case check(&d.Problems, ttl):
 				j.TTL, j.HasTTL = ttl, true
 			}
 		},
-		check: func(c *problems, j *Job) { check(c, j.TTL) },
+		check: func(c *strictjson.Problems, j *Job) { check(c, j.TTL) },
 	}
 }
 
