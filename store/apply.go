@@ -76,12 +76,13 @@ const (
 	KeptNewer                    // registered, or released, after what was said
 	NotInSet                     // and not remembered
 	KeptTopic                    // the topic was not the one for its kind
+	OverCap                      // kept: enough were removed in this hour
 	Unreadable                   // its record is damaged, or a newer version wrote it
 )
 
 var appliedNames = [...]string{
 	"not applied", "unchanged", "marked", "released", "removed", "remembered", "quarantined",
-	"rejected again", "kept, newer", "not in set", "kept, topic", "unreadable",
+	"rejected again", "kept, newer", "not in set", "kept, topic", "kept, over the cap", "unreadable",
 }
 
 // String returns a word or two for logs.
@@ -97,6 +98,10 @@ func (a Applied) String() string {
 // error, which is Redis's, all of them may be applied again; those that the error
 // kept from being applied are NotApplied.
 //
+// Removals are counted by the hour. When too many were in this one, what APNs
+// says is dead stays as it is, and is OverCap; what is deleted for a reason of ours
+// is counted and goes.
+//
 // It is one script for each bucket, in one pipeline.
 func (s *Store) Apply(ctx context.Context, app string, verdicts []Verdict) ([]Applied, error) {
 	l, err := s.layout(ctx, app)
@@ -106,7 +111,7 @@ func (s *Store) Apply(ctx context.Context, app string, verdicts []Verdict) ([]Ap
 	out := make([]Applied, len(verdicts))
 	for from := 0; from < len(verdicts); from += pipelineTokens {
 		to := min(from+pipelineTokens, len(verdicts))
-		if applyErr := s.apply(ctx, l, verdicts[from:to], out[from:to]); err == nil {
+		if applyErr := s.applyCapped(ctx, l, verdicts[from:to], out[from:to]); err == nil {
 			err = applyErr
 		}
 	}
@@ -116,9 +121,49 @@ func (s *Store) Apply(ctx context.Context, app string, verdicts []Verdict) ([]Ap
 	return out, nil
 }
 
+// applyCapped applies verdicts of which no more remove than may in this hour.
+func (s *Store) applyCapped(ctx context.Context, l *layout, verdicts []Verdict, out []Applied) error {
+	dead := 0
+	for i := range verdicts {
+		if verdicts[i].Said == Dead {
+			dead++
+		}
+	}
+	granted, err := s.claimRemovals(ctx, l.app, dead)
+	if err != nil {
+		return err
+	}
+	left := granted
+	for i := range verdicts {
+		if verdicts[i].Said != Dead {
+			continue
+		}
+		if left == 0 {
+			out[i] = OverCap
+			continue
+		}
+		left--
+	}
+	err = s.apply(ctx, l, verdicts, out)
+	// What is not known to be unused counts as used.
+	used := 0
+	for i := range verdicts {
+		if out[i] == RemovedIt || verdicts[i].Said == Dead && out[i] == NotApplied {
+			used++
+		}
+	}
+	if noteErr := s.noteRemovals(ctx, l.app, used-granted); err == nil {
+		err = noteErr
+	}
+	return err
+}
+
 func (s *Store) apply(ctx context.Context, l *layout, verdicts []Verdict, out []Applied) error {
 	var todo []int
 	for i, v := range verdicts {
+		if out[i] == OverCap {
+			continue
+		}
 		if v.Said == Quarantine && v.Reason == device.DeviceTokenNotForTopic && !v.TopicMatchesKind {
 			out[i] = KeptTopic
 			continue

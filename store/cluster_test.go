@@ -169,7 +169,7 @@ func TestOnACluster(t *testing.T) {
 		left.Add(keys)
 		return err
 	})
-	if err != nil || left.Load() != 1 {
-		t.Errorf("keys left after all was forgotten: got %d, %v, want 1, the layout", left.Load(), err)
+	if err != nil || left.Load() > 2 {
+		t.Errorf("keys left after all was forgotten: got %d, %v, want the layout, and removals of this hour", left.Load(), err)
 	}
 }

@@ -68,6 +68,25 @@ func (s *Store) Delete(ctx context.Context, app string, t device.Token, reason d
 	return applied[0] == RemovedIt, nil
 }
 
+// DeleteMany removes device tokens as [Store.Delete] does, and reports in order
+// which were there and not removed already. One whose record cannot be read is
+// not removed and makes no error.
+func (s *Store) DeleteMany(ctx context.Context, app string, tokens []device.Token, reason device.Reason) ([]bool, error) {
+	verdicts := make([]Verdict, len(tokens))
+	for i, t := range tokens {
+		verdicts[i] = Verdict{Token: t, Said: deleted, Reason: reason}
+	}
+	applied, err := s.Apply(ctx, app, verdicts)
+	if err != nil {
+		return nil, err
+	}
+	was := make([]bool, len(tokens))
+	for i, a := range applied {
+		was[i] = a == RemovedIt
+	}
+	return was, nil
+}
+
 // Buckets is how many buckets the token set of app has. They are numbered from 0
 // for [Store.ScanBuckets] and [Store.Sweep].
 func (s *Store) Buckets(ctx context.Context, app string) (int, error) {

@@ -19,11 +19,13 @@ import (
 //	pf:{<app>:u<bucket>}:l    HASH  user's key, slot -> device token too long for :u
 //	pf:{<app>:i<bucket>}:i    HASH  the same for installs
 //	pf:{<app>:i<bucket>}:l    HASH
+//	pf:apikeys                HASH  id of an API key -> what is kept of it (apikeys.go)
 //
 // and of jobs:
 //
-//	pf:{j:<app>/<lane>/<id>}:p    HASH    done, by, total, retry_at, attempts, n:<result>, duplicates
+//	pf:{j:<app>/<lane>/<id>}:p    HASH    done, by, total, retry_at, attempts, n:<result>, duplicates, keep, told, held
 //	pf:{j:<app>/<lane>/<id>}:s    HASH    recipient's hash -> "m…", "r…" or a sequence (progress_part.lua)
+//	pf:{j:<app>/<lane>/<id>}:h    SET     hashes of recipients whose rejection was taken back (progress_hold.lua)
 //	pf:guard:<app>/<lane>/<id>    STRING  place in JOBS of the message that has the id
 //
 // Device tokens are raw bytes. <bucket> is a number below the app's bucket
@@ -103,6 +105,9 @@ func (l *layout) spell(dst []byte, mark byte, n uint32, kind byte) []byte {
 	return append(dst, '}', ':', kind)
 }
 
+// apiKeysKey is where the API keys of the whole fleet are kept.
+const apiKeysKey = "pf:apikeys"
+
 // layoutKey is where the layout of an app is kept.
 func layoutKey(app string) string { return "pf:{" + app + "}:layout" }
 
@@ -116,4 +121,5 @@ const (
 
 func progressKey(k JobKey) string { return "pf:{j:" + k.String() + "}:p" }
 func settledKey(k JobKey) string  { return "pf:{j:" + k.String() + "}:s" }
+func heldKey(k JobKey) string     { return "pf:{j:" + k.String() + "}:h" }
 func guardKey(c Claim) string     { return "pf:guard:" + c.App + "/" + c.Lane.String() + "/" + c.ID }

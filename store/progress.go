@@ -36,6 +36,9 @@ type Progress struct {
 	Complete bool
 	// RetryAt is when the message may be tried again; zero: at once.
 	RetryAt time.Time
+	// KeepUntil is how long the message must not be acknowledged, complete or not: a
+	// rejection in it may still be taken back. Zero: it may.
+	KeepUntil time.Time
 	// Attempts made for the recipients that are neither settled nor waiting.
 	Attempts int
 	// By the recipients' hashes, and nil once complete: those that are settled and
@@ -63,9 +66,11 @@ func (s *Store) Progress(ctx context.Context, keys []JobKey) ([]Progress, error)
 	pipe := s.client.Pipeline()
 	states := make([]*redis.MapStringStringCmd, len(keys))
 	settled := make([]*redis.MapStringStringCmd, len(keys))
+	held := make([]*redis.StringSliceCmd, len(keys))
 	for i, k := range keys {
 		states[i] = pipe.HGetAll(ctx, progressKey(k))
 		settled[i] = pipe.HGetAll(ctx, settledKey(k))
+		held[i] = pipe.SMembers(ctx, heldKey(k))
 	}
 	if _, err := pipe.Exec(ctx); err != nil {
 		return nil, fmt.Errorf("read progress of %d jobs: %w", len(keys), err)
@@ -73,14 +78,14 @@ func (s *Store) Progress(ctx context.Context, keys []JobKey) ([]Progress, error)
 	out := make([]Progress, len(keys))
 	for i := range keys {
 		var err error
-		if out[i], err = parseProgress(states[i].Val(), settled[i].Val()); err != nil {
+		if out[i], err = parseProgress(states[i].Val(), settled[i].Val(), held[i].Val()); err != nil {
 			return nil, fmt.Errorf("read progress of job %s: %w", keys[i], err)
 		}
 	}
 	return out, nil
 }
 
-func parseProgress(state, settled map[string]string) (Progress, error) {
+func parseProgress(state, settled map[string]string, held []string) (Progress, error) {
 	p := Progress{Complete: state["done"] == "1", Counts: map[job.Result]int{}}
 	for field, text := range state {
 		n, err := strconv.ParseInt(text, 10, 64)
@@ -92,6 +97,8 @@ func parseProgress(state, settled map[string]string) (Progress, error) {
 			p.Counts[job.Result(result)] = int(n)
 		case field == "retry_at":
 			p.RetryAt = time.UnixMilli(n)
+		case field == "keep":
+			p.KeepUntil = time.UnixMilli(n)
 		case field == "attempts":
 			p.Attempts = int(n)
 		case field == "total":
@@ -110,6 +117,16 @@ func parseProgress(state, settled map[string]string) (Progress, error) {
 		key := binary.BigEndian.Uint64([]byte(hash))
 		if err := p.add(key, value); err != nil {
 			return p, err
+		}
+	}
+	for _, hash := range held {
+		if len(hash) != 8 {
+			return p, fmt.Errorf("hash of %d bytes", len(hash))
+		}
+		// The worker's mark may outlive the rejection that was taken back.
+		key := binary.BigEndian.Uint64([]byte(hash))
+		if p.Marked[key].Result == job.Rejected {
+			delete(p.Marked, key)
 		}
 	}
 	return p, nil
@@ -228,7 +245,7 @@ func (s *Store) HandBack(ctx context.Context, k JobKey, h HandBack) error {
 	for hash, wait := range h.Waiting {
 		args = append(args, hashField(hash), fmt.Sprintf("r%d,%d", wait.Attempts, wait.RetryAt.UnixMilli()))
 	}
-	err := s.run(ctx, "progress_handback", []call{{keys: []string{progressKey(k), settledKey(k)}, args: args}})
+	err := s.run(ctx, "progress_handback", []call{{keys: progressKeys(k), args: args}})
 	if err != nil {
 		return fmt.Errorf("remember retry of job %s: %w", k, err)
 	}
@@ -243,8 +260,11 @@ type Settlement struct {
 	// told before. Complete: with it, all are settled.
 	Whole, Complete bool
 	Total           int
-	Hashes          []uint64
-	Results         []job.Result // of the recipient at the same index in Hashes
+	// Keep is how long the job's message must be kept, because a rejection among
+	// the results may be taken back; 0: not at all.
+	Keep    time.Duration
+	Hashes  []uint64
+	Results []job.Result // of the recipient at the same index in Hashes
 }
 
 // Settled says what a [Settlement] changed.
@@ -261,7 +281,7 @@ func (s *Store) Settle(ctx context.Context, settlements []Settlement) ([]Settled
 	var calls []call
 	var index []int
 	for i := range settlements {
-		if st := &settlements[i]; st.Whole && st.Complete {
+		if st := &settlements[i]; st.isWhole() {
 			calls = append(calls, s.wholeCall(st))
 			index = append(index, i)
 		}
@@ -281,7 +301,7 @@ func (s *Store) Settle(ctx context.Context, settlements []Settlement) ([]Settled
 		}
 	}
 	for i := range settlements {
-		if st := &settlements[i]; !st.Whole || !st.Complete {
+		if st := &settlements[i]; !st.isWhole() {
 			parts = append(parts, i)
 		}
 	}
@@ -305,6 +325,9 @@ func (s *Store) Settle(ctx context.Context, settlements []Settlement) ([]Settled
 	return out, nil
 }
 
+// isWhole reports whether no hashes are needed.
+func (st *Settlement) isWhole() bool { return st.Whole && st.Complete && st.Keep == 0 }
+
 func (s *Store) wholeCall(st *Settlement) call {
 	counts := make(map[job.Result]int, 2)
 	for _, r := range st.Results {
@@ -314,7 +337,7 @@ func (s *Store) wholeCall(st *Settlement) call {
 	for result, n := range counts {
 		args = append(args, string(result), n)
 	}
-	return call{keys: []string{progressKey(st.Job), settledKey(st.Job)}, args: args}
+	return call{keys: progressKeys(st.Job), args: args}
 }
 
 func (s *Store) partCall(st *Settlement) call {
@@ -322,12 +345,16 @@ func (s *Store) partCall(st *Settlement) call {
 	if st.Complete {
 		complete = 1
 	}
-	args := make([]any, 0, 5+2*len(st.Hashes))
-	args = append(args, int(progressTTL.Seconds()), st.Sequence, complete, st.Total, int(settledTTL.Seconds()))
+	args := make([]any, 0, 6+2*len(st.Hashes))
+	args = append(args, int(progressTTL.Seconds()), st.Sequence, complete, st.Total, int(settledTTL.Seconds()), st.Keep.Milliseconds())
 	for i, h := range st.Hashes {
 		args = append(args, hashField(h), string(st.Results[i]))
 	}
-	return call{keys: []string{progressKey(st.Job), settledKey(st.Job)}, args: args}
+	return call{keys: progressKeys(st.Job), args: args}
+}
+
+func progressKeys(k JobKey) []string {
+	return []string{progressKey(k), settledKey(k), heldKey(k)}
 }
 
 func hashField(h uint64) string {

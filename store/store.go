@@ -34,6 +34,16 @@ type Config struct {
 	// [DefaultRemember].
 	Remember time.Duration
 
+	// RemovalsPerHour is how many device tokens of an app may be removed in an hour
+	// because APNs said so: what is beyond stays as it is, and is removed by a later
+	// 410. Zero is a tenth of the token set, and 10,000 at least; below zero there is
+	// no limit.
+	RemovalsPerHour int
+
+	// FuseWindow is how far back the fuse looks; zero is [DefaultFuseWindow]. It must
+	// be the same in the whole fleet.
+	FuseWindow time.Duration
+
 	// Clock tells the time that goes into records. Nil is the Redis server's
 	// clock: one clock for the whole fleet, whatever the machines' own say.
 	Clock func() time.Time
@@ -49,8 +59,9 @@ type Store struct {
 
 	scratch sync.Pool // of *lookupScratch
 
-	mu      sync.Mutex // guards layouts
+	mu      sync.Mutex // guards layouts and counts
 	layouts map[string]cachedLayout
+	counts  map[string]cachedCount
 }
 
 type cachedLayout struct {
@@ -72,12 +83,16 @@ func New(client redis.UniversalClient, cfg Config) *Store {
 	if cfg.Remember == 0 {
 		cfg.Remember = DefaultRemember
 	}
+	if cfg.FuseWindow == 0 {
+		cfg.FuseWindow = DefaultFuseWindow
+	}
 	return &Store{
 		client:  client,
 		cfg:     cfg,
 		invalid: invalid,
 		scripts: loadScripts(),
 		layouts: make(map[string]cachedLayout),
+		counts:  make(map[string]cachedCount),
 	}
 }
 
@@ -89,6 +104,9 @@ func (c Config) Validate() error {
 	}
 	if c.Remember < 0 {
 		errs = append(errs, fmt.Errorf("store: remember must not be negative, got %s", c.Remember))
+	}
+	if c.FuseWindow < 0 {
+		errs = append(errs, fmt.Errorf("store: fuse window must not be negative, got %s", c.FuseWindow))
 	}
 	return errors.Join(errs...)
 }

@@ -1,15 +1,18 @@
 -- Adds some recipients of a job to what is settled, and counts each once.
--- KEYS: progress, settled. ARGV: seconds to live, sequence of the outcome, 1 if
--- with this the job is complete, total, seconds that hashes live after that,
--- then 8-byte hash and result, repeated.
+-- KEYS: progress, settled, held. ARGV: seconds to live, sequence of the outcome, 1
+-- if with this the job is complete, total, seconds that hashes live after that,
+-- milliseconds that the job's message must be kept (0: none), then 8-byte hash and
+-- result, repeated.
 -- A hash's value is "m…" while only marked by a worker, "r…" while it waits for a
 -- retry, and else the sequence of the outcome that settled it. That tells an
 -- outcome that is applied again from a second outcome.
+-- A job with held recipients (progress_hold.lua) is not done before those are
+-- settled, whatever an outcome says.
 -- Returns counted, duplicates.
 local seq = ARGV[2]
 local whole = redis.call('HGET', KEYS[1], 'by')
 local counted, duplicates = 0, 0
-for i = 6, #ARGV, 2 do
+for i = 7, #ARGV, 2 do
   local was = redis.call('HGET', KEYS[2], ARGV[i])
   if was == seq or (not was and whole == seq) then
     -- applied again
@@ -17,6 +20,7 @@ for i = 6, #ARGV, 2 do
     duplicates = duplicates + 1
   else
     redis.call('HSET', KEYS[2], ARGV[i], seq)
+    redis.call('SREM', KEYS[3], ARGV[i])
     redis.call('HINCRBY', KEYS[1], 'n:' .. ARGV[i + 1], 1)
     counted = counted + 1
   end
@@ -24,10 +28,21 @@ end
 if duplicates > 0 then
   redis.call('HINCRBY', KEYS[1], 'duplicates', duplicates)
 end
+if ARGV[6] ~= '0' then
+  redis.call('HSET', KEYS[1], 'keep', clock('0') + tonumber(ARGV[6]))
+end
 redis.call('EXPIRE', KEYS[1], ARGV[1])
-if ARGV[3] == '1' then
-  redis.call('HSET', KEYS[1], 'done', '1', 'total', ARGV[4])
+local complete = ARGV[3] == '1'
+if complete then
+  redis.call('HSET', KEYS[1], 'total', ARGV[4])
   redis.call('HDEL', KEYS[1], 'retry_at')
+end
+if redis.call('SCARD', KEYS[3]) > 0 then
+  if complete then redis.call('HSET', KEYS[1], 'told', '1') end
+  redis.call('EXPIRE', KEYS[2], ARGV[1])
+elseif complete or redis.call('HGET', KEYS[1], 'told') == '1' then
+  redis.call('HSET', KEYS[1], 'done', '1')
+  redis.call('HDEL', KEYS[1], 'told')
   redis.call('EXPIRE', KEYS[1], ARGV[1])
   redis.call('EXPIRE', KEYS[2], ARGV[5])
 elseif redis.call('HGET', KEYS[1], 'done') ~= '1' then

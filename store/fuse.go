@@ -1,0 +1,264 @@
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+
+	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/job"
+)
+
+// The keys of the fuse; <n> is [FuseWindow.Revision].
+//
+//	pf:{<app>:fuse:<environment>}:w<n>    HASH    a<slot>, r<slot> -> sends, rejections; run, since; tripped, rejected, sent
+//	pf:{<app>:fuse:<environment>}:q<n>    ZSET    rejection (packRejection) -> when it was counted, in milliseconds
+//	pf:{<app>:fuse:<environment>}:canary  STRING  a canary was sent
+func (w FuseWindow) key(kind string) string {
+	return "pf:{" + w.App + ":fuse:" + w.Environment.String() + "}:" + kind
+}
+
+func (w FuseWindow) keys() []string {
+	n := strconv.FormatUint(w.Revision, 10)
+	return []string{w.key("w" + n), w.key("q" + n)}
+}
+
+// When a fuse trips.
+const (
+	// DefaultFuseWindow is how far back it looks.
+	DefaultFuseWindow = time.Minute
+	// fuseSlots is how many ends of the window are looked at: 10 s and more.
+	fuseSlots = 6
+	// fuseLeast is how many rejections trip it: so many that were accepted before
+	// and are not now is no chance.
+	fuseLeast = 200
+	// fusePercent is the share of sends that must be rejected. choice: healthy fleets
+	// see well below one in a hundred.
+	fusePercent = 5
+	// fuseRemembered bounds what can be undone, and so what is done: rejections
+	// beyond it are not applied within one window.
+	fuseRemembered = 1000
+	// fuseTTL is how long a window is kept for a fleet that is down after it tripped.
+	fuseTTL = 7 * 24 * time.Hour
+)
+
+// FuseWindow names the counters of the fuse of an app and environment. Revision
+// tells those before it tripped from those after it was reset.
+type FuseWindow struct {
+	App         string
+	Environment device.Environment
+	Revision    uint64
+}
+
+// Rejection is a notification to a registered device token that was accepted
+// before, which APNs rejected as if the device token were wrong.
+type Rejection struct {
+	Token      device.Token
+	Generation uint32 // of its record when it was sent to
+	Lane       job.Lane
+	Root       string // the job's id
+	Sequence   uint64 // of the outcome in OUTCOMES
+}
+
+// Sends is what one outcomes message tells of sends to registered device tokens
+// that were accepted before.
+type Sends struct {
+	Accepted   int // 200
+	Others     int // answered in another way that is not a Rejection
+	Rejections []Rejection
+}
+
+// Counted is what the fuse makes of sends.
+type Counted struct {
+	// Tripped: too many were rejected, now or earlier; Rejected of Sent is what it
+	// was decided on.
+	Tripped        bool
+	Rejected, Sent int
+	// Remembered tells for each rejection, in order over all messages, that it can be
+	// undone: only those may be applied. Nil if Tripped.
+	Remembered []bool
+}
+
+// CountSends counts sends, in the order of messages, and decides whether the
+// fuse trips. What was counted before is not counted again. Once a window has
+// tripped it stays so.
+func (s *Store) CountSends(ctx context.Context, w FuseWindow, messages []Sends) (Counted, error) {
+	args := []any{
+		s.now(), s.FuseWindow().Milliseconds() / fuseSlots, fuseSlots, fuseLeast, fusePercent, fuseRemembered, int(fuseTTL.Seconds()),
+	}
+	var listed []int // of each message
+	total, room := 0, fuseRemembered
+	for i := range messages {
+		m := &messages[i]
+		// More than can be remembered need not be named.
+		n := min(len(m.Rejections), room)
+		room -= n
+		args = append(args, m.Accepted, m.Others, len(m.Rejections)-n, n)
+		for k := range m.Rejections[:n] {
+			args = append(args, packRejection(&m.Rejections[k]))
+		}
+		listed = append(listed, n)
+		total += len(m.Rejections)
+	}
+	calls := []call{{keys: w.keys(), args: args}}
+	if err := s.run(ctx, "fuse_count", calls); err != nil {
+		return Counted{}, fmt.Errorf("count sends of %s, %s: %w", w.App, w.Environment, err)
+	}
+	reply, ok := calls[0].reply.([]any)
+	if !ok {
+		return Counted{}, fmt.Errorf("count sends of %s, %s: %w", w.App, w.Environment, errReply)
+	}
+	n, err := calls[0].ints(len(reply))
+	if err != nil || len(n) < 3 {
+		return Counted{}, fmt.Errorf("count sends of %s, %s: %w", w.App, w.Environment, errReply)
+	}
+	if n[0] == 1 {
+		return Counted{Tripped: true, Rejected: int(n[1]), Sent: int(n[2])}, nil
+	}
+	c := Counted{Remembered: make([]bool, 0, total)}
+	n = n[3:]
+	for i := range messages {
+		for k := range messages[i].Rejections {
+			c.Remembered = append(c.Remembered, k < listed[i] && k < len(n) && n[k] == 1)
+		}
+		n = n[min(listed[i], len(n)):]
+	}
+	return c, nil
+}
+
+// FuseWindow returns how far back the fuse looks, and so how long a rejection
+// may still be taken back.
+func (s *Store) FuseWindow() time.Duration { return s.cfg.FuseWindow }
+
+// FuseTripped reports whether a window has tripped.
+func (s *Store) FuseTripped(ctx context.Context, w FuseWindow) (bool, error) {
+	tripped, err := s.client.HExists(ctx, w.keys()[0], "tripped").Result()
+	if err != nil {
+		return false, fmt.Errorf("read fuse of %s, %s: %w", w.App, w.Environment, err)
+	}
+	return tripped, nil
+}
+
+// Remembered returns the rejections of a window, which may have been applied.
+func (s *Store) Remembered(ctx context.Context, w FuseWindow) ([]Rejection, error) {
+	members, err := s.client.ZRange(ctx, w.keys()[1], 0, -1).Result()
+	if err != nil {
+		return nil, fmt.Errorf("read rejections of %s, %s: %w", w.App, w.Environment, err)
+	}
+	list := make([]Rejection, len(members))
+	for i, m := range members {
+		if list[i], err = unpackRejection(m); err != nil {
+			return nil, fmt.Errorf("read rejections of %s, %s: %w", w.App, w.Environment, err)
+		}
+	}
+	return list, nil
+}
+
+// TakenBack is what [Store.TakeBack] did.
+type TakenBack struct {
+	Released int // device tokens that were quarantined
+	Opened   int // recipients that are to be sent to again
+}
+
+// TakeBack undoes rejections of an app: their device tokens are live again if
+// the rejection has put them into quarantine, and their recipients are not
+// settled. What was not applied is not applied later at the same generation. It
+// may be repeated.
+func (s *Store) TakeBack(ctx context.Context, app string, list []Rejection) (TakenBack, error) {
+	var did TakenBack
+	l, err := s.layout(ctx, app)
+	if err != nil || len(list) == 0 {
+		return did, err
+	}
+	// Recipients first: a device token that is used again is sent to again.
+	byJob := make(map[JobKey]int)
+	var holds []call
+	for i := range list {
+		k := JobKey{App: app, Lane: list[i].Lane, Root: list[i].Root}
+		n, ok := byJob[k]
+		if !ok {
+			n = len(holds)
+			byJob[k] = n
+			holds = append(holds, call{keys: progressKeys(k), args: []any{int(progressTTL.Seconds())}})
+		}
+		holds[n].args = append(holds[n].args, hashField(job.RecipientHash(list[i].Token)), list[i].Sequence)
+	}
+	groups := group(len(list), scriptItems, func(i int) bucket { return l.bucketOf(list[i].Token) })
+	releases := make([]call, len(groups))
+	for g, members := range groups {
+		releases[g].keys = []string{l.key(l.bucketOf(list[members[0]].Token), 'd')}
+		for _, i := range members {
+			releases[g].args = append(releases[g].args, list[i].Token.Raw(), list[i].Generation)
+		}
+	}
+	for _, step := range []struct {
+		script string
+		calls  []call
+		count  *int
+	}{{"progress_hold", holds, &did.Opened}, {"fuse_release", releases, &did.Released}} {
+		if err := s.run(ctx, step.script, step.calls); err != nil {
+			return did, fmt.Errorf("take back %d rejections of app %q: %w", len(list), app, err)
+		}
+		for i := range step.calls {
+			n, ok := step.calls[i].reply.(int64)
+			if !ok {
+				return did, fmt.Errorf("take back %d rejections of app %q: %w", len(list), app, errReply)
+			}
+			*step.count += int(n)
+		}
+	}
+	return did, nil
+}
+
+// ClaimCanary reports whether the caller may send canaries of an app and
+// environment: one in the fleet may, once in an interval.
+func (s *Store) ClaimCanary(ctx context.Context, app string, env device.Environment, interval time.Duration) (bool, error) {
+	key := FuseWindow{App: app, Environment: env}.key("canary")
+	err := s.client.SetArgs(ctx, key, 1, redis.SetArgs{Mode: "NX", TTL: interval}).Err()
+	switch {
+	case errors.Is(err, redis.Nil):
+		return false, nil
+	case err != nil:
+		return false, fmt.Errorf("claim canary of %s, %s: %w", app, env, err)
+	}
+	return true, nil
+}
+
+// The packed form of a rejection: version, generation, lane, sequence, length of
+// the job's id, the id, the device token; numbers are big endian.
+const rejectionVersion = 1
+
+const rejectionHead = 1 + 4 + 1 + 8 + 2
+
+func packRejection(r *Rejection) string {
+	b := make([]byte, 0, rejectionHead+len(r.Root)+r.Token.Len())
+	b = append(b, rejectionVersion)
+	b = binary.BigEndian.AppendUint32(b, r.Generation)
+	b = append(b, byte(r.Lane))
+	b = binary.BigEndian.AppendUint64(b, r.Sequence)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(r.Root)))
+	b = append(b, r.Root...)
+	return string(append(b, r.Token.Raw()...))
+}
+
+var errRejection = errors.New("a packed rejection is damaged, or a newer version wrote it")
+
+func unpackRejection(s string) (Rejection, error) {
+	if len(s) < rejectionHead || s[0] != rejectionVersion {
+		return Rejection{}, errRejection
+	}
+	b := []byte(s[1:rejectionHead])
+	n := int(binary.BigEndian.Uint16(b[13:]))
+	if len(s) < rejectionHead+n {
+		return Rejection{}, errRejection
+	}
+	return Rejection{
+		Generation: binary.BigEndian.Uint32(b), Lane: job.Lane(b[4]), Sequence: binary.BigEndian.Uint64(b[5:]),
+		Root: s[rejectionHead : rejectionHead+n], Token: device.TokenFromRaw(s[rejectionHead+n:]),
+	}, nil
+}
