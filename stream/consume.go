@@ -74,7 +74,9 @@ func (m *Message) InProgress() error { return m.msg.InProgress() }
 type Consumer struct {
 	consumer jetstream.Consumer
 	name     string
-	onJobs   bool
+	stream   string
+	group    string // of clients, of which one is served; empty: all are
+	pin      string // the server's name for this client, if it is the one
 	maxBytes int
 }
 
@@ -107,7 +109,7 @@ func (s *Streams) consumer(ctx context.Context, streamName string, cfg jetstream
 	if err != nil {
 		return nil, fmt.Errorf("ensure consumer %s on %s: %w", cfg.Durable, streamName, err)
 	}
-	return &Consumer{consumer: c, name: cfg.Durable, onJobs: streamName == Jobs, maxBytes: maxFetchBytes}, nil
+	return &Consumer{consumer: c, name: cfg.Durable, stream: streamName, maxBytes: maxFetchBytes}, nil
 }
 
 // maxFetchBytes bounds what one fetch brings into memory.
@@ -118,7 +120,11 @@ const maxFetchBytes = 8 << 20
 // pull is lost to everybody until its ack wait is over. So patience is short,
 // and who stops reads on until Wait returns.
 func (c *Consumer) Wait(patience time.Duration) (*Message, error) {
-	batch, err := c.consumer.Fetch(1, jetstream.FetchMaxWait(patience))
+	opts := []jetstream.FetchOpt{jetstream.FetchMaxWait(patience)}
+	if c.group != "" {
+		opts = append(opts, jetstream.FetchPriorityGroup(c.group))
+	}
+	batch, err := c.consumer.Fetch(1, opts...)
 	if err != nil {
 		return nil, c.fetchError(err)
 	}
@@ -130,7 +136,14 @@ func (c *Consumer) Wait(patience time.Duration) (*Message, error) {
 
 // Take returns up to n messages that are there already.
 func (c *Consumer) Take(n int) ([]*Message, error) {
-	batch, err := c.consumer.FetchNoWait(n)
+	var batch jetstream.MessageBatch
+	var err error
+	if c.group == "" {
+		batch, err = c.consumer.FetchNoWait(n)
+	} else {
+		// Without waiting a group cannot be named.
+		batch, err = c.consumer.Fetch(n, jetstream.FetchMaxWait(groupPatience), jetstream.FetchPriorityGroup(c.group))
+	}
 	if err != nil {
 		return nil, c.fetchError(err)
 	}
@@ -144,6 +157,10 @@ func (c *Consumer) Take(n int) ([]*Message, error) {
 	}
 	return messages, c.fetchError(batch.Error())
 }
+
+// groupPatience is how long a batch waits to be full where the server must
+// choose among clients.
+const groupPatience = 20 * time.Millisecond
 
 // AckFloor returns how far the durable has come: every message of its stream
 // up to AckFloor has been acknowledged.
@@ -175,17 +192,25 @@ func (c *Consumer) message(msg jetstream.Msg) (*Message, error) {
 		Sequence: meta.Sequence.Stream, Deliveries: meta.NumDelivered,
 		StoredAt: meta.Timestamp, ReceivedAt: time.Now(),
 	}
-	if c.onJobs {
+	if pin := m.Header("Nats-Pin-Id"); pin != "" {
+		c.pin = pin
+	}
+	switch c.stream {
+	case Jobs:
 		if m.App, m.LaneName, err = splitJobsSubject(m.Subject); err != nil {
 			return nil, err
 		}
 		m.Lane, _ = job.ParseLane(m.LaneName) // a stray's may be unknown: it is not sent
+	case Devices:
+		if m.App, err = splitDevicesSubject(m.Subject); err != nil {
+			return nil, err
+		}
 	}
 	return m, nil
 }
 
 func (c *Consumer) fetchError(err error) error {
-	if err == nil || errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrNoMessages) {
+	if err == nil || errors.Is(err, nats.ErrTimeout) || errors.Is(err, jetstream.ErrNoMessages) || errors.Is(err, jetstream.ErrPinIDMismatch) {
 		return nil
 	}
 	return fmt.Errorf("fetch from %s: %w", c.name, err)

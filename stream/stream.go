@@ -49,6 +49,7 @@ type Streams struct {
 	nc       *nats.Conn
 	js       jetstream.JetStream
 	presence jetstream.KeyValue
+	state    jetstream.KeyValue
 }
 
 // Open checks the server, makes the streams and buckets exist, and returns
@@ -80,6 +81,9 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Streams, error) {
 	})
 	if err != nil {
 		return nil, fmt.Errorf("ensure bucket %s: %w", presenceBucket, err)
+	}
+	if err := s.openState(ctx, max(cfg.Replicas, 1)); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
