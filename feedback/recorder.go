@@ -22,6 +22,9 @@ const (
 	recordBatch = 64
 	// recordPause is the wait before outcomes are applied again after Redis failed.
 	recordPause = time.Second
+	// keepSlack is how much longer than the fuse's window a message is kept for which
+	// a rejection may be taken back: for clocks that differ, and for the undoing.
+	keepSlack = 5 * time.Second
 )
 
 // TokenSet applies what APNs said about device tokens; see [store.Store].
@@ -39,6 +42,7 @@ type RecorderConfig struct {
 	Streams  *stream.Streams
 	TokenSet TokenSet
 	Ledger   Ledger
+	Fuse     *Fuse                 // nil: nothing keeps a wrong setting from emptying the token set
 	Logger   *zap.Logger           // nil: none
 	Metrics  prometheus.Registerer // nil: none
 }
@@ -156,28 +160,39 @@ func (r *Recorder) parse(messages []*stream.Message) []parsed {
 
 // apply applies outcomes once more or for the first time: the effect is the same.
 func (r *Recorder) apply(ctx context.Context, batch []parsed) error {
+	rules := &ruling{}
+	if r.cfg.Fuse != nil {
+		var err error
+		if rules, err = r.cfg.Fuse.rule(ctx, batch); err != nil {
+			return err
+		}
+	}
+	if err := r.write(ctx, batch, rules); err != nil {
+		return err
+	}
+	if r.cfg.Fuse == nil {
+		return nil
+	}
+	return r.cfg.Fuse.confirm(ctx, rules)
+}
+
+// write writes what the fuses let pass.
+func (r *Recorder) write(ctx context.Context, batch []parsed, rules *ruling) error {
 	verdicts := make(map[string][]store.Verdict)
 	var settlements []store.Settlement
-	for _, o := range batch {
+	for m := range batch {
+		o := &batch[m]
 		for i := range o.Jobs {
-			verdicts[o.App] = appendVerdicts(verdicts[o.App], &o.Jobs[i])
-			if st, ok := settlement(&o, &o.Jobs[i]); ok {
+			at := place{message: m, job: i}
+			verdicts[o.App] = r.appendVerdicts(verdicts[o.App], o, at, rules)
+			if st, ok := r.settlement(o, at, rules); ok {
 				settlements = append(settlements, st)
 			}
 		}
 	}
 	for app, list := range verdicts {
-		if len(list) == 0 {
-			continue
-		}
-		applied, err := r.cfg.TokenSet.Apply(ctx, app, list)
-		if err != nil {
-			return fmt.Errorf("apply to token set of %s: %w", app, err)
-		}
-		for i, a := range applied {
-			if list[i].Said != store.Accepted {
-				r.changed.WithLabelValues(app, a.String(), list[i].Reason.String()).Inc()
-			}
+		if err := r.applyVerdicts(ctx, app, list); err != nil {
+			return err
 		}
 	}
 	settled, err := r.cfg.Ledger.Settle(ctx, settlements)
@@ -192,11 +207,37 @@ func (r *Recorder) apply(ctx context.Context, batch []parsed) error {
 	return nil
 }
 
+// applyVerdicts writes to the token set of one app.
+func (r *Recorder) applyVerdicts(ctx context.Context, app string, list []store.Verdict) error {
+	if len(list) == 0 {
+		return nil
+	}
+	applied, err := r.cfg.TokenSet.Apply(ctx, app, list)
+	if err != nil {
+		return fmt.Errorf("apply to token set of %s: %w", app, err)
+	}
+	overCap := 0
+	for i, a := range applied {
+		if list[i].Said != store.Accepted {
+			r.changed.WithLabelValues(app, a.String(), list[i].Reason.String()).Inc()
+		}
+		if a == store.OverCap {
+			overCap++
+		}
+	}
+	if overCap > 0 {
+		r.log.Warn("too many device tokens were removed in this hour: the rest is kept for now", zap.String("app", app), zap.Int("kept", overCap))
+	}
+	return nil
+}
+
 // appendVerdicts adds what an outcome says about device tokens.
-func appendVerdicts(dst []store.Verdict, o *job.JobOutcome) []store.Verdict {
+func (r *Recorder) appendVerdicts(dst []store.Verdict, message *parsed, at place, rules *ruling) []store.Verdict {
+	o := &message.Jobs[at.job]
 	for _, i := range o.Fresh {
 		dst = append(dst, store.Verdict{Token: o.Accepted[i], Said: store.Accepted})
 	}
+	frozen := rules.frozen[line{message.App, o.Environment}]
 	for i := range o.Others {
 		other := &o.Others[i]
 		if other.Result != job.Rejected {
@@ -215,6 +256,11 @@ func appendVerdicts(dst []store.Verdict, o *job.JobOutcome) []store.Verdict {
 		case apns.Keep:
 			continue
 		}
+		at.other = i
+		if frozen || rules.held[at] {
+			r.changed.WithLabelValues(message.App, "kept, fuse", v.Reason.String()).Inc()
+			continue
+		}
 		dst = append(dst, v)
 	}
 	return dst
@@ -222,10 +268,14 @@ func appendVerdicts(dst []store.Verdict, o *job.JobOutcome) []store.Verdict {
 
 // settlement returns what an outcome says about a job; a message that was
 // refused as a duplicate says nothing about the job whose id it has.
-func settlement(o *parsed, jo *job.JobOutcome) (store.Settlement, bool) {
+func (r *Recorder) settlement(o *parsed, at place, rules *ruling) (store.Settlement, bool) {
+	jo := &o.Jobs[at.job]
 	st := store.Settlement{
 		Job: store.JobKey{App: o.App, Lane: o.Lane, Root: jo.ID}, Sequence: o.sequence,
 		Whole: jo.Whole, Complete: jo.Complete, Total: jo.Total,
+	}
+	if rules.windowed[[2]int{at.message, at.job}] {
+		st.Keep = r.cfg.Fuse.cfg.Store.FuseWindow() + keepSlack
 	}
 	n := len(jo.Accepted) + len(jo.Others)
 	st.Hashes, st.Results = make([]uint64, 0, n), make([]job.Result, 0, n)
@@ -234,12 +284,16 @@ func settlement(o *parsed, jo *job.JobOutcome) (store.Settlement, bool) {
 		st.Results = append(st.Results, job.Accepted)
 	}
 	for i := range jo.Others {
-		r := &jo.Others[i]
-		if r.Result == job.Duplicate {
+		other := &jo.Others[i]
+		if other.Result == job.Duplicate {
 			return store.Settlement{}, false
 		}
-		st.Hashes = append(st.Hashes, recipientHash(r))
-		st.Results = append(st.Results, r.Result)
+		if at.other = i; rules.held[at] {
+			st.Whole = false
+			continue
+		}
+		st.Hashes = append(st.Hashes, recipientHash(other))
+		st.Results = append(st.Results, other.Result)
 	}
 	return st, true
 }

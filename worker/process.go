@@ -74,7 +74,7 @@ func (w *Worker) recall(ctx context.Context, batch []*message) []*message {
 		wait := m.progress.RetryAt.Sub(w.cfg.Now())
 		switch {
 		case m.progress.Complete:
-			w.acknowledge(m)
+			w.finishBefore(m)
 		case wait > markInterval:
 			// A server restart brings delayed messages back at once.
 			w.handBack(m, wait)

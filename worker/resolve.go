@@ -111,6 +111,7 @@ func (w *Worker) addDevice(m *message, e store.Entry) {
 		r.fate = accepted
 		if marked.Result != job.Accepted {
 			marked.DeviceToken = e.Token
+			marked.AcceptedBefore = marked.Result == job.Rejected && r.acceptedBefore()
 			m.restore(&r, marked)
 		}
 	case e.Known && !e.Record.Usable():

@@ -25,6 +25,9 @@ type App struct {
 	// Environment is that of device tokens that the token set does not know.
 	Environment device.Environment
 	Routes      []*Route
+	// Canaries are devices of the customer's own: while the fuse of their environment
+	// is tripped they get a silent push, to learn when it may close.
+	Canaries []device.Token
 }
 
 // Route is one way to APNs: an app's environment and credential. It is not

@@ -78,6 +78,10 @@ func (w *Worker) enqueue(m *message, batches map[*Route]*batch) {
 		if r.fate != undecided {
 			continue
 		}
+		if w.fuseTripped(app, r.environment) {
+			halted = m.wait(i, w.cfg.FuseRetry, r.attempts)
+			continue
+		}
 		route, ok := routes[r.environment]
 		if !ok {
 			route = app.route(r.environment, n.Topic)
@@ -150,7 +154,7 @@ func (w *Worker) answered(ctx context.Context, route *Route, it item, n *apns.No
 	case Drop, Bury:
 		o := other{environment: r.environment, Recipient: job.Recipient{
 			DeviceToken: r.token, Result: job.Rejected, Reason: string(resp.Reason), Status: resp.Status,
-			Timestamp: resp.Timestamp, Generation: r.generation, WrongKind: r.wrongKind, SentAt: m.startedAt,
+			Timestamp: resp.Timestamp, Generation: r.generation, WrongKind: r.wrongKind, AcceptedBefore: r.acceptedBefore(), SentAt: m.startedAt,
 		}}
 		switch {
 		case resp.Err != nil && d.Action == Drop:

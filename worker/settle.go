@@ -89,7 +89,7 @@ func (w *Worker) tell(ctx context.Context, m *message, waits bool) {
 		w.publish(m, outcomes, func() { go w.postpone(ctx, m) })
 		return
 	}
-	w.publish(m, outcomes, func() { w.acknowledge(m) })
+	w.publish(m, outcomes, func() { w.finish(m) })
 }
 
 // publish stores outcomes and goes on with next. If they will not be stored, the
@@ -139,6 +139,9 @@ func (m *message) outcomes(complete bool) []job.JobOutcome {
 		}
 		if r.fresh && r.generation != 0 {
 			o.Fresh = append(o.Fresh, len(o.Accepted))
+		}
+		if r.acceptedBefore() {
+			o.Known++
 		}
 		o.Accepted = append(o.Accepted, r.token)
 	}

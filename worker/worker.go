@@ -60,6 +60,14 @@ type Config struct {
 	Devices  Devices
 	Progress Progress
 	Outcomes Outcomes
+	Fuses    Fuses // nil: none
+
+	// KeepRejected is how long a message is kept after a device token that was
+	// accepted before was rejected, since that may be taken back: longer than the
+	// fuse's window; 0: 65 s. FuseRetry is how long messages go back for while their
+	// fuse is tripped; 0: 30 s. CanaryInterval is how often canaries are sent to
+	// meanwhile; 0: one minute.
+	KeepRejected, FuseRetry, CanaryInterval time.Duration
 
 	Logger  *zap.Logger           // nil: none
 	Metrics prometheus.Registerer // nil: none
@@ -99,6 +107,15 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.StrayAfter == 0 {
 		cfg.StrayAfter = time.Minute
 	}
+	if cfg.KeepRejected == 0 {
+		cfg.KeepRejected = store.DefaultFuseWindow + 5*time.Second
+	}
+	if cfg.FuseRetry == 0 {
+		cfg.FuseRetry = stopFor
+	}
+	if cfg.CanaryInterval == 0 {
+		cfg.CanaryInterval = time.Minute
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = zap.NewNop()
 	}
@@ -133,6 +150,11 @@ func (w *Worker) Run(ctx context.Context) error {
 	work, stopWork := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stopWork(nil)
 
+	if w.cfg.Fuses != nil {
+		if err := w.cfg.Fuses.Load(ctx); err != nil {
+			return err
+		}
+	}
 	for _, l := range w.lanes {
 		if err := w.openLane(ctx, l); err != nil && ctx.Err() == nil {
 			return err
@@ -148,6 +170,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	keepers.Go(func() { w.keep(keepCtx) })
 	keepers.Go(func() { w.recorded.run(keepCtx) })
 	keepers.Go(func() { w.watchStrays(ctx) })
+	keepers.Go(func() { w.watchCanaries(ctx) })
 	keepers.Go(func() { w.settleLoop(work, keepCtx.Done()) })
 	for _, l := range w.lanes {
 		intakes.Go(func() { w.intake(ctx, work, l) })
