@@ -1,0 +1,146 @@
+package api
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/internal/strictjson"
+)
+
+// Defaults of a [Config].
+const (
+	DefaultMaxBatchBytes = 1 << 20
+)
+
+// Config is what an API is made of. Keys, Registrations and TokenSet are needed;
+// a [store.Store] is all three.
+type Config struct {
+	Keys          Keys
+	Registrations Registrations
+	TokenSet      TokenSet
+
+	Apps map[string]App // by name; not changed afterwards
+
+	// RateLimit is how many requests a second each API key may make here, with
+	// bursts of a second's worth; a batch counts as many as it has devices. Zero:
+	// without limit.
+	RateLimit int
+	// MaxBatchBytes is the most bytes of the body of a batch. Zero is
+	// [DefaultMaxBatchBytes].
+	MaxBatchBytes int64
+
+	Version string                // for the OpenAPI document; empty: dev
+	Logger  *zap.Logger           // nil: none
+	Metrics prometheus.Registerer // nil: none
+	Now     func() time.Time      // for keys and rates; nil: time.Now
+}
+
+// App is what the API knows of an app.
+type App struct {
+	// Environment is that of registrations that do not say.
+	Environment device.Environment
+}
+
+// API is the HTTP API, an [http.Handler]. It is safe for concurrent use.
+type API struct {
+	cfg       Config
+	mux       *http.ServeMux
+	keyring   *keyring
+	registrar *registrar
+	zones     device.Zones
+	single    strictjson.Object[device.Registration] // of a PUT
+	item      strictjson.Object[device.Registration] // of a batch
+	document  []byte                                 // OpenAPI
+	logged    rate.Sometimes
+}
+
+// New returns the API. Close it when nothing is served by it any more.
+func New(cfg Config) (*API, error) {
+	var errs []error
+	if cfg.Keys == nil || cfg.Registrations == nil || cfg.TokenSet == nil {
+		errs = append(errs, errors.New("api: needs keys, registrations and a token set"))
+	}
+	if cfg.RateLimit < 0 || cfg.MaxBatchBytes < 0 {
+		errs = append(errs, errors.New("api: limits must not be negative"))
+	}
+	for name, app := range cfg.Apps {
+		if app.Environment == device.EnvironmentUnset {
+			errs = append(errs, fmt.Errorf("api: app %s has no environment", name))
+		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	if cfg.MaxBatchBytes == 0 {
+		cfg.MaxBatchBytes = DefaultMaxBatchBytes
+	}
+	if cfg.Version == "" {
+		cfg.Version = "dev"
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = zap.NewNop()
+	}
+	cfg.Logger = cfg.Logger.Named("api")
+	if cfg.Now == nil {
+		cfg.Now = time.Now
+	}
+	a := &API{
+		cfg: cfg, mux: http.NewServeMux(), keyring: newKeyring(cfg.Keys, cfg.RateLimit, cfg.Now),
+		logged: rate.Sometimes{First: 1, Interval: time.Second},
+	}
+	a.single, a.item = device.RegistrationMembers(&a.zones, false), device.RegistrationMembers(&a.zones, true)
+	m := newMetrics(cfg.Metrics, func() int { return a.registrar.queued() })
+	a.registrar = newRegistrar(cfg.Registrations, m.batch)
+	routes := a.routes()
+	for i := range routes {
+		rt := &routes[i]
+		of := m.of(rt.method, rt.path)
+		a.mux.HandleFunc(rt.method+" "+rt.path, func(w http.ResponseWriter, r *http.Request) { a.serve(rt, of, w, r) })
+	}
+	other := &route{method: "any", path: "other", handle: a.noRoute}
+	ofOther := m.of(other.method, other.path)
+	a.mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) { a.serve(other, ofOther, w, r) })
+	var err error
+	if a.document, err = document(routes, cfg.Version); err != nil {
+		return nil, fmt.Errorf("api: make OpenAPI document: %w", err)
+	}
+	return a, nil
+}
+
+// ServeHTTP implements [http.Handler].
+func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
+
+// Close waits for registrations that are under way; those that come later are
+// answered with 503.
+func (a *API) Close() error {
+	a.registrar.close()
+	return nil
+}
+
+func (a *API) getOpenAPI(*call) (int, any, *Problem) { return http.StatusOK, a.document, nil }
+
+// noRoute answers what no route is for.
+func (a *API) noRoute(c *call) (int, any, *Problem) {
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodPost, http.MethodPatch, http.MethodDelete} {
+		r := c.r.Clone(c.r.Context())
+		r.Method = method
+		if _, pattern := a.mux.Handler(r); pattern != "/" {
+			allowed = append(allowed, method)
+		}
+	}
+	if len(allowed) == 0 {
+		return 0, nil, problemf(http.StatusNotFound, codeNoRoute, "there is nothing at this path: see /openapi.json")
+	}
+	p := problemf(http.StatusMethodNotAllowed, codeMethod, "this path takes %s", strings.Join(allowed, ", "))
+	p.allow = strings.Join(allowed, ", ")
+	return 0, nil, p
+}

@@ -1,0 +1,271 @@
+package api
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/google/uuid"
+	"go.uber.org/zap"
+	"golang.org/x/time/rate"
+
+	"github.com/pushfleet/pushfleet/store"
+)
+
+// call is one request on its way.
+type call struct {
+	api *API
+	r   *http.Request
+	ctx context.Context //nolint:containedctx // as long-lived as the request, whose own it is but for a deadline
+	id  string
+
+	key     *store.APIKey // nil where none is needed
+	limiter *rate.Limiter
+	appName string
+	app     App
+	body    []byte
+}
+
+// callTimeout is the patience with all that one request asks of Redis.
+const callTimeout = 8 * time.Second
+
+// serve answers a request of a route.
+func (a *API) serve(rt *route, m *routeMetrics, w http.ResponseWriter, r *http.Request) {
+	start := time.Now()
+	c := &call{api: a, r: r, id: requestID(r)}
+	status, body, p := c.answer(rt, w)
+	if p != nil {
+		status = p.Status
+		a.logProblem(rt, c, p)
+		a.writeProblem(w, c.id, p)
+	} else {
+		a.write(w, c.id, status, body)
+	}
+	m.observe(status, time.Since(start))
+}
+
+// answer carries the request out.
+func (c *call) answer(rt *route, w http.ResponseWriter) (status int, body any, p *Problem) {
+	defer func() {
+		if v := recover(); v != nil {
+			p = problemf(http.StatusInternalServerError, codeInternal, "something went wrong here; it is logged under this request's id")
+			p.cause = fmt.Errorf("panic: %v", v)
+		}
+	}()
+	ctx, cancel := context.WithTimeoutCause(c.r.Context(), callTimeout, errPatience)
+	defer cancel()
+	c.ctx = ctx
+	if len(rt.scopes) > 0 {
+		if p := c.authorize(rt); p != nil {
+			return 0, nil, p
+		}
+	}
+	if rt.body > 0 {
+		if p := c.readBody(rt, w); p != nil {
+			return 0, nil, p
+		}
+	}
+	return rt.handle(c)
+}
+
+// authorize decides whether the request may be carried out: the key, its rate,
+// its apps, and its scopes. A key learns nothing of apps that are not its own.
+func (c *call) authorize(rt *route) *Problem {
+	id, secret, p := bearer(c.r)
+	if p != nil {
+		return p
+	}
+	key, limiter, err := c.api.keyring.find(c.ctx, id)
+	if err != nil {
+		p := unavailable(err)
+		p.Detail = "API keys cannot be read: repeat the request later"
+		return p
+	}
+	if key == nil || !matches(key, secret) {
+		return unauthorized("the API key is not known, or was revoked")
+	}
+	c.key, c.limiter = key, limiter
+	if p := c.charge(1); p != nil {
+		return p
+	}
+	c.appName = c.r.PathValue("app")
+	if !key.AllApps && !slices.Contains(key.Apps, c.appName) {
+		return problemf(http.StatusForbidden, codeWrongApp, "the API key %s is not for this app", key.ID)
+	}
+	app, ok := c.api.cfg.Apps[c.appName]
+	if !ok {
+		return problemf(http.StatusNotFound, codeUnknownApp, "no app with this name is configured")
+	}
+	if !may(key, rt.scopes) {
+		return problemf(http.StatusForbidden, codeMissingScope, "the API key %s needs the scope %s", key.ID, orScopes(rt.scopes))
+	}
+	c.app = app
+	return nil
+}
+
+// bearer reads the API key of a request.
+func bearer(r *http.Request) (id, secret string, p *Problem) {
+	header := r.Header.Get("Authorization")
+	if header == "" {
+		return "", "", unauthorized("an API key is needed: Authorization: Bearer pf_…")
+	}
+	scheme, text, _ := strings.Cut(header, " ")
+	if !strings.EqualFold(scheme, "Bearer") {
+		return "", "", unauthorized("the header Authorization must be Bearer and an API key")
+	}
+	id, secret, ok := splitKey(strings.TrimSpace(text))
+	if !ok {
+		return "", "", unauthorized("the API key must be pf_<id>_<secret>, as it was shown when it was made")
+	}
+	return id, secret, nil
+}
+
+func unauthorized(detail string) *Problem {
+	return problemf(http.StatusUnauthorized, codeUnauthorized, "%s", detail)
+}
+
+// charge counts n against the key's rate.
+func (c *call) charge(n int) *Problem {
+	wait := c.api.keyring.take(c.limiter, n)
+	if wait == 0 {
+		return nil
+	}
+	p := problemf(http.StatusTooManyRequests, codeRateLimited,
+		"the API key %s may make %d requests a second here, each device of a batch counted as one", c.key.ID, c.api.cfg.RateLimit)
+	p.retryAfter = wait
+	return p
+}
+
+func orScopes(scopes []Scope) string {
+	words := make([]string, 0, len(scopes)+1)
+	for _, sc := range scopes {
+		words = append(words, string(sc))
+	}
+	return strings.Join(append(words, string(ScopeAdmin)), " or ")
+}
+
+// readBody reads the body, if it is not too long.
+func (c *call) readBody(rt *route, w http.ResponseWriter) *Problem {
+	if enc := c.r.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
+		return problemf(http.StatusUnsupportedMediaType, codeEncoding, "the body must not be encoded: send it without Content-Encoding")
+	}
+	tooLarge := func() *Problem {
+		return problemf(http.StatusRequestEntityTooLarge, codeBodyTooLarge, "the body must be at most %d bytes", rt.body)
+	}
+	if c.r.ContentLength > rt.body {
+		// Not read at all: the connection ends with the answer.
+		w.Header().Set("Connection", "close")
+		return tooLarge()
+	}
+	var err error
+	limited := http.MaxBytesReader(w, c.r.Body, rt.body)
+	if n := c.r.ContentLength; n >= 0 {
+		c.body = make([]byte, n)
+		_, err = io.ReadFull(limited, c.body)
+	} else {
+		c.body, err = io.ReadAll(limited)
+	}
+	var tooMany *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooMany):
+		return tooLarge()
+	case err != nil:
+		p := problemf(http.StatusBadRequest, codeMalformed, "the body could not be read to its end")
+		p.cause = err
+		return p
+	}
+	return nil
+}
+
+const headerRequestID = "X-Request-Id"
+
+// requestID is the caller's own id of the request, if it can be logged as it is,
+// or a new one.
+func requestID(r *http.Request) string {
+	id := r.Header.Get(headerRequestID)
+	if id == "" || len(id) > 64 {
+		return uuid.NewString()
+	}
+	for i := range len(id) {
+		switch c := id[i]; {
+		case 'a' <= c && c <= 'z', 'A' <= c && c <= 'Z', '0' <= c && c <= '9', c == '-', c == '_', c == '.':
+		default:
+			return uuid.NewString()
+		}
+	}
+	return id
+}
+
+// write writes an answer. A body of bytes is JSON already.
+func (a *API) write(w http.ResponseWriter, id string, status int, body any) {
+	h := w.Header()
+	h.Set(headerRequestID, id)
+	if body == nil {
+		w.WriteHeader(status)
+		return
+	}
+	text, ok := body.([]byte)
+	if !ok {
+		text = encode(body)
+	}
+	h.Set("Content-Type", contentType)
+	h.Set("Content-Length", strconv.Itoa(len(text)))
+	w.WriteHeader(status)
+	_, _ = w.Write(text) // a caller that has gone
+}
+
+func (a *API) writeProblem(w http.ResponseWriter, id string, p *Problem) {
+	p.RequestID = id
+	h := w.Header()
+	h.Set(headerRequestID, id)
+	h.Set("Content-Type", contentTypeProblem)
+	switch {
+	case p.Status == http.StatusUnauthorized:
+		h.Set("WWW-Authenticate", `Bearer realm="pushfleet"`)
+	case p.allow != "":
+		h.Set("Allow", p.allow)
+	}
+	if p.retryAfter > 0 {
+		h.Set("Retry-After", strconv.Itoa(int((p.retryAfter+time.Second-1)/time.Second)))
+	}
+	w.WriteHeader(p.Status)
+	_, _ = w.Write(encode(p))
+}
+
+// encode returns a line of JSON. It is for programs and people: nobody puts it
+// into HTML.
+func encode(v any) []byte {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(v); err != nil {
+		panic(fmt.Sprintf("api: encode %T: %v", v, err))
+	}
+	return b.Bytes()
+}
+
+// logProblem logs what is our own fault, at most once a second: when Redis is
+// down every request fails.
+func (a *API) logProblem(rt *route, c *call, p *Problem) {
+	if p.Status < 500 || c.r.Context().Err() != nil {
+		return
+	}
+	a.logged.Do(func() {
+		fields := []zap.Field{
+			zap.String("route", rt.method+" "+rt.path), zap.Int("status", p.Status), zap.String("code", p.Code),
+			zap.String("request_id", c.id), zap.String("app", c.appName), zap.Error(p.cause),
+		}
+		if c.key != nil {
+			fields = append(fields, zap.String("api_key", c.key.ID))
+		}
+		a.cfg.Logger.Warn("request failed", fields...)
+	})
+}

@@ -1,0 +1,241 @@
+package api_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+	"github.com/santhosh-tekuri/jsonschema/v6"
+
+	"github.com/pushfleet/pushfleet/api"
+	"github.com/pushfleet/pushfleet/device"
+)
+
+type object = map[string]any
+
+// dict is a part of the document that must be an object.
+func dict(v any) object { return v.(object) }
+
+// Every operation of the document is answered, by something else than "no such
+// route", and its schemas are schemas. That answers are as the document says is
+// checked at every request of the other tests.
+func TestOpenAPI(t *testing.T) {
+	t.Parallel()
+	f := setup(t, nil)
+	doc := dict(f.openAPI())
+	if doc["openapi"] != "3.1.0" {
+		t.Errorf("openapi: got %v, want 3.1.0", doc["openapi"])
+	}
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("http://api/openapi.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	for name, s := range dict(dict(doc["components"])["schemas"]) {
+		meta, err := jsonschema.NewCompiler().Compile("https://json-schema.org/draft/2020-12/schema")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := meta.Validate(s); err != nil {
+			t.Errorf("schema %s: %v", name, err)
+		}
+		if _, err := c.Compile("http://api/openapi.json#/components/schemas/" + name); err != nil {
+			t.Errorf("schema %s: %v", name, err)
+		}
+	}
+	var got []string
+	ids := make(map[string]bool)
+	for path, item := range dict(doc["paths"]) {
+		for method, op := range dict(item) {
+			got = append(got, strings.ToUpper(method)+" "+path)
+			op := dict(op)
+			if id := fmt.Sprint(op["operationId"]); ids[id] {
+				t.Errorf("operationId %s: got it twice, want it once", id)
+			} else {
+				ids[id] = true
+			}
+			url := strings.NewReplacer("{app}", "shop", "{token}", token(1), "{user}", "ada").Replace(path)
+			a := f.send(request{method: strings.ToUpper(method), path: url})
+			if a.status == http.StatusMethodNotAllowed || strings.Contains(string(a.text), "no_route") {
+				t.Errorf("%s %s: got %d, want a route", method, path, a.status)
+			}
+			params := 0
+			if list, ok := op["parameters"].([]any); ok {
+				params = len(list)
+			}
+			if want := strings.Count(path, "{"); params != want {
+				t.Errorf("%s %s: got %d parameters, want %d", method, path, params, want)
+			}
+		}
+	}
+	slices.Sort(got)
+	want := []string{
+		"DELETE /v1/apps/{app}/devices/{token}", "GET /openapi.json", "GET /v1/apps/{app}/devices/{token}",
+		"GET /v1/apps/{app}/users/{user}/devices", "POST /v1/apps/{app}/devices", "PUT /v1/apps/{app}/devices/{token}",
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("operations: got %q, want %q", got, want)
+	}
+}
+
+// What the document says of a body and what is read are the same: a body with
+// every member is taken and comes back, and so does its schema.
+func TestBodiesAgree(t *testing.T) {
+	t.Parallel()
+	f := setup(t, nil)
+	doc := dict(f.openAPI())
+	schemas := dict(dict(doc["components"])["schemas"])
+	c := jsonschema.NewCompiler()
+	if err := c.AddResource("http://api/openapi.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	full := map[string]any{
+		"user": "ada", "install_id": "i", "previous_token": token(9), "environment": "sandbox", "kind": "alert", "locale": "de-AT",
+		"timezone": "Europe/Vienna", "app_version": "1", "tags": []any{"a"}, "attributes": map[string]any{"b": "c"},
+	}
+	properties := dict(dict(schemas["Registration"])["properties"])
+	for name := range properties {
+		if full[name] == nil {
+			t.Errorf("%s: the document has it, this test does not", name)
+		}
+	}
+	validate := func(name string, v any) error {
+		s, err := c.Compile("http://api/openapi.json#/components/schemas/" + name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Validate(v)
+	}
+	bodies := []struct {
+		body map[string]any
+		ok   bool
+	}{
+		{full, true},
+		{map[string]any{}, true},
+		{map[string]any{"colour": "red"}, false},
+		{map[string]any{"environment": "development"}, false},
+		{map[string]any{"kind": "fax"}, false},
+		{map[string]any{"previous_token": "abc"}, false},
+		{map[string]any{"user": nil}, false},
+		{map[string]any{"tags": nil}, false},
+		{map[string]any{"attributes": map[string]any{"a": 1.0}}, false},
+		{map[string]any{"user": strings.Repeat("u", 257)}, false},
+	}
+	for _, kind := range device.KindNames() {
+		bodies = append(bodies, struct {
+			body map[string]any
+			ok   bool
+		}{map[string]any{"kind": kind}, true})
+	}
+	for _, b := range bodies {
+		if err := validate("Registration", b.body); (err == nil) != b.ok {
+			t.Errorf("schema of %v: got %v, want ok %v", b.body, err, b.ok)
+		}
+		if a := f.send(request{method: http.MethodPut, path: path("shop", 1), body: b.body}); (a.status == http.StatusOK) != b.ok {
+			t.Errorf("PUT %v: got %d %s, want ok %v", b.body, a.status, a.text, b.ok)
+		}
+		item := map[string]any{"token": token(1)}
+		for k, v := range b.body {
+			item[k] = v
+		}
+		batch := map[string]any{"devices": []any{item}}
+		if err := validate("Batch", batch); (err == nil) != b.ok {
+			t.Errorf("schema of a batch of %v: got %v, want ok %v", b.body, err, b.ok)
+		}
+		got := into[api.BatchResult](t, f.want(http.StatusOK, request{method: http.MethodPost, path: "/v1/apps/shop/devices", body: batch}))
+		if (got.Registered == 1) != b.ok {
+			t.Errorf("POST %v: got %+v, want ok %v", b.body, got, b.ok)
+		}
+	}
+	f.want(http.StatusOK, request{method: http.MethodPut, path: path("shop", 2), body: full})
+	text, err := json.Marshal(f.get(path("shop", 2)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var back map[string]any
+	if err := json.Unmarshal(text, &back); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range full {
+		if name != "previous_token" && !reflect.DeepEqual(back[name], want) {
+			t.Errorf("%s: got %v back, want %v", name, back[name], want)
+		}
+	}
+}
+
+// metric reads a counter or gauge, or the count of a histogram.
+func (f *fixture) metric(name string, labels map[string]string) float64 {
+	f.t.Helper()
+	families, err := f.reg.Gather()
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	total := 0.0
+	for _, family := range families {
+		if family.GetName() != name {
+			continue
+		}
+		for _, m := range family.GetMetric() {
+			if slices.ContainsFunc(m.GetLabel(), func(l *dto.LabelPair) bool {
+				want, ok := labels[l.GetName()]
+				return ok && want != l.GetValue()
+			}) {
+				continue
+			}
+			total += m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
+		}
+	}
+	return total
+}
+
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	f := setup(t, nil)
+	f.put(path("shop", 1), api.Registration{})
+	f.put(path("shop", 2), api.Registration{})
+	f.send(request{method: http.MethodPut, path: path("shop", 1), key: "none"})
+	f.send(request{method: http.MethodGet, path: "/" + token(1)})
+	const route = "/v1/apps/{app}/devices/{token}"
+	for _, tt := range []struct {
+		name   string
+		labels map[string]string
+		want   float64
+	}{
+		{"pushfleet_http_requests_total", map[string]string{"method": "PUT", "route": route, "class": "2xx"}, 2},
+		{"pushfleet_http_requests_total", map[string]string{"method": "PUT", "route": route, "class": "4xx"}, 1},
+		{"pushfleet_http_requests_total", map[string]string{"route": "other", "class": "4xx"}, 1},
+		{"pushfleet_http_request_seconds", map[string]string{"method": "PUT", "route": route}, 3},
+		{"pushfleet_api_registration_batch_devices", nil, 2},
+		{"pushfleet_api_registrations_waiting", nil, 0},
+	} {
+		if got := f.metric(tt.name, tt.labels); got != tt.want {
+			t.Errorf("%s %v: got %v, want %v", tt.name, tt.labels, got, tt.want)
+		}
+	}
+	families, err := f.reg.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if text := fmt.Sprint(families); strings.Contains(text, token(1)) {
+		t.Error("metrics: got a device token in a label, want none")
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	t.Parallel()
+	for name, cfg := range map[string]api.Config{
+		"nothing":        {},
+		"negative limit": {RateLimit: -1},
+		"no environment": {Apps: map[string]api.App{"shop": {}}},
+	} {
+		cfg.Metrics = prometheus.NewRegistry()
+		if _, err := api.New(cfg); err == nil {
+			t.Errorf("%s: got no error, want one", name)
+		}
+	}
+}

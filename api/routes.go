@@ -1,0 +1,85 @@
+package api
+
+import (
+	"net/http"
+	"reflect"
+)
+
+// route is one line of the list of routes.
+type route struct {
+	method, path string
+	id           string // of the operation, for generated clients
+	summary      string
+	detail       string
+
+	scopes []Scope // one of them, or admin, is needed; none: anybody may
+	body   int64   // the most bytes of a body; 0: it has none
+	handle func(c *call) (status int, body any, p *Problem)
+
+	// For the OpenAPI document: types of the body and of the answer with status.
+	in, out reflect.Type
+	status  int
+	fails   []int // statuses of problems, beside those that every route has
+}
+
+// maxSingle is the most bytes of the body of one device. choice: its tags and
+// attributes at their limits are some 50 KB.
+const maxSingle = 64 << 10
+
+// routes is the list of routes.
+func (a *API) routes() []route {
+	const device = "/v1/apps/{app}/devices/{token}"
+	write := []Scope{ScopeDevices}
+	read := []Scope{ScopeDevices, ScopeRead}
+	return []route{
+		{
+			method: http.MethodPut, path: device, id: "registerDevice",
+			summary: "Register a device token, or register it again",
+			detail: "To be called at every launch of the app: it refreshes the registration, takes the device token out of " +
+				"quarantine and back from removal, and replaces what the body says: the whole of it counts, so a user " +
+				"that is left out is detached. Repeating it does no harm.",
+			scopes: write, body: maxSingle, handle: a.putDevice,
+			in: reflect.TypeFor[Registration](), out: reflect.TypeFor[Registered](), status: http.StatusOK,
+			fails: []int{409, 422},
+		},
+		{
+			method: http.MethodGet, path: device, id: "getDevice",
+			summary: "What is known of a device token",
+			detail:  "Also of one that is quarantined or removed, with the reason and since when.",
+			scopes:  read, handle: a.getDevice,
+			out: reflect.TypeFor[Device](), status: http.StatusOK,
+			fails: []int{422},
+		},
+		{
+			method: http.MethodDelete, path: device, id: "removeDevice",
+			summary: "Remove a device token",
+			detail: "Nothing is sent to it until it is registered again. It is remembered as removed for 30 days. " +
+				"Removing it again changes nothing.",
+			scopes: write, handle: a.deleteDevice,
+			status: http.StatusNoContent,
+			fails:  []int{422},
+		},
+		{
+			method: http.MethodPost, path: "/v1/apps/{app}/devices", id: "registerDevices",
+			summary: "Register up to 1000 devices",
+			detail: "Each as PUT does. What is wrong with one concerns that one alone: look at the results, which are in " +
+				"the order of the devices.",
+			scopes: write, body: a.cfg.MaxBatchBytes, handle: a.postDevices,
+			in: reflect.TypeFor[Batch](), out: reflect.TypeFor[BatchResult](), status: http.StatusOK,
+			fails: []int{422},
+		},
+		{
+			method: http.MethodGet, path: "/v1/apps/{app}/users/{user}/devices", id: "listUserDevices",
+			summary: "The devices of a user",
+			detail:  "Quarantined ones are among them, removed ones are not. A user that nobody knows has none.",
+			scopes:  read, handle: a.getUserDevices,
+			out: reflect.TypeFor[Devices](), status: http.StatusOK,
+			fails: []int{422},
+		},
+		{
+			method: http.MethodGet, path: "/openapi.json", id: "getOpenAPI",
+			summary: "This document", detail: "OpenAPI 3.1.",
+			handle: a.getOpenAPI, status: http.StatusOK,
+		},
+	}
+}
