@@ -57,7 +57,13 @@ type TLS struct {
 
 // API is the HTTP API.
 type API struct {
-	Listen string // host:port
+	Listen   string // host:port
+	CertFile string // PEM, with KeyFile; empty: HTTP without TLS
+	KeyFile  string
+
+	RateLimit     int           // requests a second of one API key; 0: no limit
+	MaxBatchBytes int           // of the body of a batch
+	DrainTimeout  time.Duration // patience with what is being answered at SIGTERM
 }
 
 // Worker is what takes jobs and sends.

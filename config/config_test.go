@@ -19,7 +19,7 @@ func defaults() config.Config {
 	return config.Config{
 		NATS:  config.NATS{URL: "nats://127.0.0.1:4222", Replicas: 1, ConnectTimeout: 5 * time.Second},
 		Redis: config.Redis{Addresses: []string{"127.0.0.1:6379"}},
-		API:   config.API{Listen: ":8080"},
+		API:   config.API{Listen: ":8080", RateLimit: 5000, MaxBatchBytes: 1 << 20, DrainTimeout: 10 * time.Second},
 		Worker: config.Worker{
 			Listen: ":9090", MaxInFlight: 20000, DrainTimeout: 25 * time.Second,
 			Connections: 2, MaxConnections: 8, RequestTimeout: 30 * time.Second, Recorder: true,
@@ -71,7 +71,7 @@ redis:
   password_file: redis-password
   tls: {enabled: false, ca_file: ca.pem}
   master_name: m
-api: {listen: "127.0.0.1:0"}
+api: {listen: "127.0.0.1:0", cert_file: api.pem, key_file: /abs/api-key.pem, rate_limit: 0, max_batch_bytes: 65536, drain_timeout: 0s}
 worker:
   name: w-1.example
   listen: 127.0.0.1:9091
@@ -130,7 +130,9 @@ apps:
 		TLS: config.TLS{CAFile: in("ca.pem")},
 	})
 	check("redis.password", got.Redis.Password.Reveal(), "p4")
-	check("api", got.API, config.API{Listen: "127.0.0.1:0"})
+	check("api", got.API, config.API{
+		Listen: "127.0.0.1:0", CertFile: in("api.pem"), KeyFile: "/abs/api-key.pem", MaxBatchBytes: 64 << 10,
+	})
 	check("worker", got.Worker, config.Worker{
 		Name: "w-1.example", Listen: "127.0.0.1:9091", MaxInFlight: 1000, DrainTimeout: 5 * time.Minute,
 		Connections: 3, MaxConnections: 3, RequestTimeout: time.Second,

@@ -85,11 +85,16 @@ func (c *TLS) check(s *scope) {
 
 func (c *API) fields() []field {
 	return []field{
-		{key: "listen", value: text(&c.Listen, checkListen), def: ":8080", doc: "Address of the HTTP API."},
+		{key: "listen", value: text(&c.Listen, checkListen), def: ":8080", doc: "Address of the HTTP API, and of its `/livez`, `/readyz` and `/metrics`."},
+		{key: "cert_file", value: file(&c.CertFile), doc: "Certificate chain for HTTPS, PEM; with `key_file`. Default: plain HTTP, for use behind something that ends TLS."},
+		{key: "key_file", value: file(&c.KeyFile), doc: "Private key of the certificate, PEM."},
+		{key: "rate_limit", value: integer(&c.RateLimit, 0, 1_000_000), def: "5000", doc: "Requests a second that each API key may make at each process, with bursts of a second's worth. Each device of a batch counts as one. 0: without limit."},
+		{key: "max_batch_bytes", value: integer(&c.MaxBatchBytes, 64<<10, 64<<20), def: "1048576", doc: "The most bytes of a batch of registrations. One registration may have 65536."},
+		{key: "drain_timeout", value: duration(&c.DrainTimeout, 0, 10*time.Minute), def: "10s", doc: "How long SIGTERM waits for requests that are being answered."},
 	}
 }
 
-func (*API) check(*scope) {}
+func (c *API) check(s *scope) { s.together("cert_file", "key_file") }
 
 func (c *Worker) fields() []field {
 	return []field{

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/url"
 	"slices"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
@@ -23,14 +24,18 @@ import (
 	"github.com/pushfleet/pushfleet/worker"
 )
 
-// fleet is what one worker process runs: worker, publisher and recorder on the
-// same streams and token set.
+// fleet is what one worker process runs: worker, publisher, recorder, registrar
+// and fuse on the same streams and token set.
 //
 //	worker -> publisher -> OUTCOMES -> recorder -> token set
+//	   ▲                        fuse ◄────┘            ▲
+//	   └─────────────────────────┘   registrar ────────┘ <- DEVICES
 type fleet struct {
 	worker    *worker.Worker
 	publisher *feedback.Publisher
-	recorder  *feedback.Recorder // nil: other processes record
+	fuse      *feedback.Fuse
+	recorder  *feedback.Recorder  // nil: other processes record
+	registrar *feedback.Registrar // nil as well
 	sweeper   *feedback.Sweeper
 	clients   []*apns.Client
 }
@@ -41,8 +46,14 @@ func newFleet(cfg *config.Config, streams *stream.Streams, set *store.Store, log
 		return nil, errors.New("apps: none is configured, so there is nothing to send for")
 	}
 	f := &fleet{publisher: feedback.NewPublisher(feedback.PublisherConfig{Streams: streams, Worker: cfg.Worker.Name, Logger: log})}
+	f.fuse = feedback.NewFuse(feedback.FuseConfig{Streams: streams, Store: set, Name: cfg.Worker.Name, Logger: log, Metrics: reg})
 	if cfg.Worker.Recorder {
-		f.recorder = feedback.NewRecorder(feedback.RecorderConfig{Streams: streams, TokenSet: set, Ledger: set, Logger: log, Metrics: reg})
+		f.recorder = feedback.NewRecorder(feedback.RecorderConfig{Streams: streams, TokenSet: set, Ledger: set, Fuse: f.fuse, Logger: log, Metrics: reg})
+		environments := make(map[string]device.Environment, len(cfg.Apps))
+		for name, app := range cfg.Apps {
+			environments[name] = app.Environment
+		}
+		f.registrar = feedback.NewRegistrar(feedback.RegistrarConfig{Streams: streams, Devices: set, Apps: environments, Logger: log, Metrics: reg})
 	}
 	f.sweeper = feedback.NewSweeper(set, slices.Sorted(maps.Keys(cfg.Apps)), 0, log)
 	apps, err := f.openApps(cfg, log, reg)
@@ -53,6 +64,7 @@ func newFleet(cfg *config.Config, streams *stream.Streams, set *store.Store, log
 		Name: cfg.Worker.Name, Version: version, Apps: apps,
 		MaxInFlight: cfg.Worker.MaxInFlight, DrainTimeout: cfg.Worker.DrainTimeout,
 		Streams: streams, Devices: set, Progress: set, Outcomes: f.publisher,
+		Fuses: f.fuse, KeepRejected: set.FuseWindow() + keepSlack,
 		Logger: log, Metrics: reg,
 	})
 	if err != nil {
@@ -61,19 +73,26 @@ func newFleet(cfg *config.Config, streams *stream.Streams, set *store.Store, log
 	return f, nil
 }
 
+// keepSlack is how much longer than the fuse's window a message with a rejection
+// that may be taken back is kept: for clocks that differ.
+const keepSlack = 5 * time.Second
+
 // openApps makes an APNs client for each app, environment and credential.
 func (f *fleet) openApps(cfg *config.Config, log *zap.Logger, reg prometheus.Registerer) ([]*worker.App, error) {
 	var apps []*worker.App
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(cfg.Apps)) {
 		app := cfg.Apps[name]
-		a := &worker.App{Name: name, BundleID: app.BundleID, Environment: app.Environment}
+		a := &worker.App{Name: name, BundleID: app.BundleID, Environment: app.Environment, Canaries: app.Canaries}
 		for i, cred := range app.Credentials {
 			routes, err := f.openCredential(cfg, name, app, cred, log, reg)
 			if err != nil {
 				errs = append(errs, fmt.Errorf("app %s, credential %d: %w", name, i+1, err))
 			}
 			a.Routes = append(a.Routes, routes...)
+			for _, r := range routes {
+				f.fuse.Expect(name, r.Environment)
+			}
 		}
 		apps = append(apps, a)
 	}
@@ -141,8 +160,11 @@ func (f *fleet) run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	var tail errgroup.Group
 	tail.Go(func() error { return f.publisher.Run(after) })
+	tail.Go(func() error { return f.fuse.Run(after) })
 	if f.recorder != nil {
 		tail.Go(func() error { return f.recorder.Run(after) })
+		// Device changes are taken for as long as jobs are.
+		g.Go(func() error { return f.registrar.Run(ctx) })
 	}
 	tail.Go(func() error { return f.sweeper.Run(after) })
 	g.Go(func() error { return f.worker.Run(ctx) })

@@ -16,18 +16,29 @@ import (
 // ops answers /livez, /readyz and /metrics.
 type ops struct{ mux *http.ServeMux }
 
-// newOps returns the handler. ready returns nil while the process does its work.
-func newOps(reg *prometheus.Registry, ready func(context.Context) error) *ops {
+// newOps returns the handler. ready returns nil while the process does its work;
+// notes are lines for people, shown by /readyz whether it is ready or not.
+func newOps(reg *prometheus.Registry, ready func(context.Context) error, notes ...func() []string) *ops {
 	o := &ops{mux: http.NewServeMux()}
 	o.mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	o.mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), 2*time.Second)
 		defer cancel()
-		if err := ready(ctx); err != nil {
-			http.Error(w, "not ready: "+err.Error(), http.StatusServiceUnavailable)
+		text := "ok"
+		err := ready(ctx)
+		if err != nil {
+			text = "not ready: " + err.Error()
+		}
+		for _, note := range notes {
+			for _, line := range note() {
+				text += "\n" + line
+			}
+		}
+		if err != nil {
+			http.Error(w, text, http.StatusServiceUnavailable)
 			return
 		}
-		fmt.Fprintln(w, "ok")
+		fmt.Fprintln(w, text)
 	})
 	o.mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	return o

@@ -1,0 +1,150 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"runtime/debug"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/pushfleet/pushfleet/api"
+	"github.com/pushfleet/pushfleet/config"
+)
+
+func newAPI(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:   "api",
+		Short: "Serve the HTTP API",
+		Long: `api serves the HTTP API on api.listen: devices are registered, read and removed
+there, with API keys that "pushfleet key create" makes. Start as many as you like.
+What there is stands at /openapi.json.
+
+SIGTERM stops it taking connections; requests that came are answered within
+api.drain_timeout. It serves /livez, /readyz and /metrics on the same address.`,
+		Example: "  pushfleet api --config pushfleet.yaml\n  pushfleet api -c pushfleet.yaml --log-format json",
+		Args:    cobra.NoArgs,
+		RunE:    func(cmd *cobra.Command, _ []string) error { return runAPIProcess(cmd.Context(), g, nil) },
+	}
+}
+
+// runAPIProcess is all of an API process. serving, if not nil, is told where.
+func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) error {
+	cfg, err := g.load()
+	if err != nil {
+		return err
+	}
+	if err := cfg.CheckFiles(); err != nil {
+		return fmt.Errorf("configuration:\n%w", err)
+	}
+	log, err := logger(cfg.Log)
+	if err != nil {
+		return err
+	}
+	defer log.Sync() //nolint:errcheck // a terminal cannot be synced
+	if len(cfg.Apps) == 0 {
+		return errors.New("apps: none is configured, so there is nothing to serve")
+	}
+	set, client, err := connectRedis(cfg.Redis)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	if err := set.Check(ctx); err != nil {
+		log.Warn("redis is not as it should be", zap.Error(err))
+	}
+	if os.Getenv("GOGC") == "" {
+		// Little is live and much is allocated: at the default of 100 a tenth of the
+		// time is the collector's.
+		debug.SetGCPercent(400)
+	}
+	reg := newRegistry()
+	apps := make(map[string]api.App, len(cfg.Apps))
+	for name, app := range cfg.Apps {
+		apps[name] = api.App{Environment: app.Environment}
+	}
+	door, err := api.New(api.Config{
+		Keys: set, Registrations: set, TokenSet: set, Apps: apps,
+		RateLimit: cfg.API.RateLimit, MaxBatchBytes: int64(cfg.API.MaxBatchBytes),
+		Version: version, Logger: log, Metrics: reg,
+	})
+	if err != nil {
+		return err
+	}
+	probes := newOps(reg, set.Check)
+	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		switch r.URL.Path {
+		case "/livez", "/readyz", "/metrics":
+			probes.ServeHTTP(w, r)
+		default:
+			door.ServeHTTP(w, r)
+		}
+	})
+	err = serveAPI(ctx, cfg.API, h, log, func(a net.Addr) {
+		log.Info("serves the HTTP API", zap.Stringer("address", a), zap.Bool("tls", cfg.API.CertFile != ""))
+		if serving != nil {
+			serving(a)
+		}
+	})
+	return errors.Join(err, door.Close())
+}
+
+// serveAPI serves h until ctx ends and what came has been answered.
+func serveAPI(ctx context.Context, cfg config.API, h http.Handler, log *zap.Logger, started func(net.Addr)) error {
+	quiet, err := zap.NewStdLogAt(log.Named("http"), zap.DebugLevel) // mostly callers that went away
+	if err != nil {
+		return fmt.Errorf("make logger: %w", err)
+	}
+	srv := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second, // a batch over a slow line
+		WriteTimeout:      60 * time.Second, // from the headers on: reading, Redis, writing
+		IdleTimeout:       2 * time.Minute,  // longer than the minute of most load balancers, so that they close first
+		MaxHeaderBytes:    16 << 10,
+		ErrorLog:          quiet,
+	}
+	if cfg.CertFile != "" {
+		cert, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
+		if err != nil {
+			return fmt.Errorf("api certificate: %w", err)
+		}
+		srv.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}
+	}
+	var lc net.ListenConfig
+	l, err := lc.Listen(ctx, "tcp", cfg.Listen)
+	if err != nil {
+		return fmt.Errorf("listen: %w", err)
+	}
+	started(l.Addr())
+	work, done := context.WithCancel(ctx)
+	var g errgroup.Group
+	g.Go(func() error {
+		<-work.Done()
+		end, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.DrainTimeout)
+		defer cancel()
+		if err := srv.Shutdown(end); err != nil {
+			_ = srv.Close() // what took longer; the callers see their connection end
+			return fmt.Errorf("stop serving within %s: %w", cfg.DrainTimeout, err)
+		}
+		return nil
+	})
+	if srv.TLSConfig != nil {
+		err = srv.ServeTLS(l, "", "")
+	} else {
+		err = srv.Serve(l)
+	}
+	done()
+	stopped := g.Wait()
+	if !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("serve %s: %w", cfg.Listen, err)
+	}
+	return stopped
+}

@@ -1,0 +1,217 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/pushfleet/pushfleet/api"
+	"github.com/pushfleet/pushfleet/config"
+	"github.com/pushfleet/pushfleet/store"
+)
+
+func newKey(g *globals) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "key",
+		Short: "Create, list and revoke API keys",
+		Args:  cobra.NoArgs,
+	}
+	cmd.AddCommand(newKeyCreate(g), newKeyList(g), newKeyRevoke(g))
+	return cmd
+}
+
+func newKeyCreate(g *globals) *cobra.Command {
+	var cfg api.KeyConfig
+	var scopes []string
+	var output string
+	cmd := &cobra.Command{
+		Use:   "create",
+		Short: "Create an API key and print it, once",
+		Long: `create makes an API key and prints it on standard output. It is kept nowhere: only
+a hash of it is, so nobody can print it again.
+
+Scopes: send (hand in notifications), devices (register, read and remove devices),
+campaigns, read (read everything), admin (all of these).`,
+		Example: `  pushfleet key create --app shop --scope devices --name "shop backend"
+  pushfleet key create --all-apps --scope admin`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			for _, sc := range scopes {
+				cfg.Scopes = append(cfg.Scopes, api.Scope(sc))
+			}
+			if err := oneOfOutputs(output); err != nil {
+				return err
+			}
+			text, record, err := api.NewKey(cfg, time.Now())
+			if err != nil {
+				return usagef("%v", err)
+			}
+			return withKeys(cmd.Context(), g, func(ctx context.Context, conf *config.Config, set *store.Store) error {
+				for _, app := range cfg.Apps {
+					if err := knownApp(conf, app); err != nil {
+						return err
+					}
+				}
+				if err := set.CreateAPIKey(ctx, record); err != nil {
+					return err
+				}
+				if output == "json" {
+					shown := showKey(&record)
+					shown.Key = text
+					return printJSON(cmd.OutOrStdout(), shown)
+				}
+				fmt.Fprintln(cmd.OutOrStdout(), text)
+				fmt.Fprintf(cmd.ErrOrStderr(), "created API key %s; it is not shown again\n", record.ID)
+				return nil
+			})
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&cfg.Name, "name", "", "what it is for, for people")
+	f.StringSliceVar(&scopes, "scope", nil, "what it may do; repeat for more (required)")
+	f.StringSliceVar(&cfg.Apps, "app", nil, "app that it is good for, as configured; repeat for more")
+	f.BoolVar(&cfg.AllApps, "all-apps", false, "good for all apps, also later ones")
+	f.StringVarP(&output, "output", "o", "table", "table or json")
+	return cmd
+}
+
+func newKeyList(g *globals) *cobra.Command {
+	var output string
+	cmd := &cobra.Command{
+		Use:     "list",
+		Short:   "List API keys, also revoked ones",
+		Example: "  pushfleet key list\n  pushfleet key list --output json",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := oneOfOutputs(output); err != nil {
+				return err
+			}
+			return withKeys(cmd.Context(), g, func(ctx context.Context, _ *config.Config, set *store.Store) error {
+				keys, err := set.APIKeys(ctx)
+				list := make([]shownKey, len(keys))
+				for i := range keys {
+					list[i] = showKey(&keys[i])
+				}
+				if output == "json" {
+					if printErr := printJSON(cmd.OutOrStdout(), list); printErr != nil {
+						return printErr
+					}
+				} else {
+					printKeys(cmd.OutOrStdout(), list)
+				}
+				return err // about those that could not be read
+			})
+		},
+	}
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	return cmd
+}
+
+func newKeyRevoke(g *globals) *cobra.Command {
+	return &cobra.Command{
+		Use:     "revoke ID",
+		Short:   "Revoke an API key, for good",
+		Long:    fmt.Sprintf("revoke makes an API key worthless everywhere within %s.", api.KeyAge),
+		Example: "  pushfleet key revoke 6vqz3hkx2mmb7c4y",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			// Whoever pastes the whole key means that one.
+			id := strings.TrimPrefix(args[0], "pf_")
+			id, _, _ = strings.Cut(id, "_")
+			return withKeys(cmd.Context(), g, func(ctx context.Context, _ *config.Config, set *store.Store) error {
+				ok, err := set.RevokeAPIKey(ctx, id, time.Now())
+				if err != nil {
+					return err
+				}
+				if !ok {
+					return fmt.Errorf("there is no API key %s", id)
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "revoked API key %s; in force within %s\n", id, api.KeyAge)
+				return nil
+			})
+		},
+	}
+}
+
+// withKeys opens Redis for a command.
+func withKeys(ctx context.Context, g *globals, do func(context.Context, *config.Config, *store.Store) error) error {
+	cfg, err := g.load()
+	if err != nil {
+		return err
+	}
+	set, client, err := connectRedis(cfg.Redis)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return do(ctx, cfg, set)
+}
+
+// shownKey is an API key as the key commands print it.
+type shownKey struct {
+	ID        string     `json:"id"`
+	Key       string     `json:"key,omitempty"` // when it is made
+	Name      string     `json:"name,omitempty"`
+	Scopes    []string   `json:"scopes"`
+	Apps      []string   `json:"apps"` // empty: all
+	AllApps   bool       `json:"all_apps"`
+	CreatedAt time.Time  `json:"created_at"`
+	RevokedAt *time.Time `json:"revoked_at,omitempty"`
+}
+
+func showKey(k *store.APIKey) shownKey {
+	s := shownKey{
+		ID: k.ID, Name: k.Name, Scopes: k.Scopes, Apps: slices.Concat([]string{}, k.Apps), AllApps: k.AllApps,
+		CreatedAt: k.CreatedAt.UTC(),
+	}
+	if k.Revoked() {
+		at := k.RevokedAt.UTC()
+		s.RevokedAt = &at
+	}
+	return s
+}
+
+func printKeys(out io.Writer, keys []shownKey) {
+	if len(keys) == 0 {
+		fmt.Fprintln(out, "no API keys")
+		return
+	}
+	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(w, "ID\tNAME\tSCOPES\tAPPS\tCREATED\tREVOKED")
+	for i := range keys {
+		k := &keys[i]
+		apps, revoked := strings.Join(k.Apps, ","), "-"
+		if k.AllApps {
+			apps = "(all)"
+		}
+		if k.RevokedAt != nil {
+			revoked = k.RevokedAt.Format(time.DateTime)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\n",
+			k.ID, k.Name, strings.Join(k.Scopes, ","), apps, k.CreatedAt.Format(time.DateTime), revoked)
+	}
+	_ = w.Flush() // to the terminal
+}
+
+func oneOfOutputs(output string) error {
+	if output != "table" && output != "json" {
+		return usagef("--output: must be table or json, got %q", output)
+	}
+	return nil
+}
+
+func printJSON(out io.Writer, v any) error {
+	enc := json.NewEncoder(out)
+	enc.SetIndent("", "  ")
+	if err := enc.Encode(v); err != nil {
+		return fmt.Errorf("print: %w", err)
+	}
+	return nil
+}
