@@ -1,6 +1,7 @@
 package store
 
 import (
+	"encoding/base64"
 	"encoding/binary"
 	"strconv"
 
@@ -19,6 +20,9 @@ import (
 //	pf:{<app>:u<bucket>}:l    HASH  user's key, slot -> device token too long for :u
 //	pf:{<app>:i<bucket>}:i    HASH  the same for installs
 //	pf:{<app>:i<bucket>}:l    HASH
+//	pf:{<app>:t<tag>:<n>}:t   HASH  device token -> generation (tags.go)
+//	pf:{<app>:t<tag>:<n>}:l   HASH  device token too long for :t -> generation
+//	pf:{<app>}:tags           HASH  key of a tag of more than one bucket -> growth (tags.go)
 //	pf:apikeys                HASH  id of an API key -> what is kept of it (apikeys.go)
 //
 // and of jobs:
@@ -28,7 +32,7 @@ import (
 //	pf:{j:<app>/<lane>/<id>}:h    SET     hashes of recipients whose rejection was taken back (progress_hold.lua)
 //	pf:guard:<app>/<lane>/<id>    STRING  place in JOBS of the message that has the id
 //
-// Device tokens are raw bytes. <bucket> is a number below the app's bucket
+// Device tokens are raw bytes. <tag> is the tag's key in base64. <bucket> is a number below the app's bucket
 // count, or below indexSplit times that for users and installs; device tokens of more than shortToken bytes are in buckets of their
 // own, with an L before the number. What is in braces is Redis Cluster's hash
 // tag: the keys of one bucket live together, so that one script may write them,
@@ -118,6 +122,23 @@ const (
 	userIndex    index = 'u'
 	installIndex index = 'i'
 )
+
+// tagKeys are the keys of the nth bucket of a tag.
+func tagKeys(id tagID, n uint32) (short, long string) {
+	b := make([]byte, 0, 64)
+	b = append(b, "pf:{"...)
+	b = append(b, id.app...)
+	b = append(b, ":t"...)
+	b = base64.RawURLEncoding.AppendEncode(b, id.key[:])
+	b = append(b, ':')
+	b = strconv.AppendUint(b, uint64(n), 10)
+	b = append(b, "}:"...)
+	short = string(append(b, 't'))
+	return short, short[:len(short)-1] + "l"
+}
+
+// growthKey is where the growth of an app's tags is kept.
+func growthKey(app string) string { return "pf:{" + app + "}:tags" }
 
 func progressKey(k JobKey) string { return "pf:{j:" + k.String() + "}:p" }
 func settledKey(k JobKey) string  { return "pf:{j:" + k.String() + "}:s" }

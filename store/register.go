@@ -54,7 +54,7 @@ func (s *Store) Register(ctx context.Context, app string, r device.Registration)
 // the same kind and InstallID (but for Live Activities, of which an install may
 // have several). Those are removed only if they were not registered later.
 //
-// It is three to five pipelines, however many regs; thousands in one call are
+// It is three to six pipelines, however many regs; thousands in one call are
 // cheaper than as many calls.
 func (s *Store) RegisterMany(ctx context.Context, app string, regs []device.Registration) ([]Registered, error) {
 	l, err := s.layout(ctx, app)
@@ -96,6 +96,8 @@ type registering struct {
 	seen     []device.Token // of the same install that need no second look
 	before   device.Record
 	remember string // what is remembered, as the script returned it
+
+	detailsBefore string // as JSON, if they were others
 }
 
 func (r *registering) ok() bool { return r.out.Err == nil }
@@ -154,12 +156,14 @@ func waves(regs []device.Registration, out []Registered) [][]*registering {
 //  1. find what each replaces
 //  2. write the record, and with it what is to be replaced
 //  3. write the user's and install's slots, also where nothing changed
-//  4. remove what is replaced
-//  5. forget what was to be replaced
+//  4. put it into its tags, also where nothing changed
+//  5. remove what is replaced
+//  6. forget what was to be replaced
 func (s *Store) register(ctx context.Context, l *layout, wave []*registering) {
 	s.findOlder(ctx, l, wave)
 	s.writeRecords(ctx, l, wave)
 	s.writeSlots(ctx, l, wave)
+	s.writeTags(ctx, l, wave)
 
 	var todo []*successor
 	for _, r := range wave {
@@ -290,10 +294,10 @@ func (s *Store) writeRecords(ctx context.Context, l *layout, wave []*registering
 	}
 	_ = s.run(ctx, "register", calls) // each call has its error
 	for g, members := range groups {
-		reply, err := calls[g].list(4 * len(members))
+		reply, err := calls[g].list(5 * len(members))
 		for n, i := range members {
 			if err == nil {
-				err = wave[i].written(reply[4*n : 4*n+4])
+				err = wave[i].written(reply[5*n : 5*n+5])
 			}
 			if err != nil {
 				wave[i].out.Err = fmt.Errorf("write its record: %w", err)
@@ -311,7 +315,8 @@ func (r *registering) written(reply []any) error {
 	generation, ok2 := reply[1].(int64)
 	before, ok3 := reply[2].(string)
 	remember, ok4 := reply[3].(string)
-	if !ok1 || !ok2 || !ok3 || !ok4 {
+	details, ok5 := reply[4].(string)
+	if !ok1 || !ok2 || !ok3 || !ok4 || !ok5 {
 		return errReply
 	}
 	if generation == 0 {
@@ -324,6 +329,7 @@ func (r *registering) written(reply []any) error {
 	r.out.RegisteredAt, r.out.Generation = at, uint32(generation)
 	r.out.New = before == "" || r.before.State == device.Removed
 	r.remember = remember
+	r.detailsBefore = details
 	r.at = at
 	var err error
 	r.olds, err = unpackOlder(remember)

@@ -214,6 +214,9 @@ func (s *Store) Sweep(ctx context.Context, app string, n int) (Swept, error) {
 		swept.Replaced += replaced
 		swept.Forgotten += forgotten
 	}
+	if err := s.sweepTag(ctx, l); err != nil {
+		errs = append(errs, fmt.Errorf("sweep a tag of app %q: %w", app, err))
+	}
 	return swept, errors.Join(errs...)
 }
 
@@ -234,6 +237,7 @@ func (s *Store) sweepReplacements(ctx context.Context, l *layout, b bucket) (int
 	var errs []error // of single device tokens: the others go on
 	var list []*successor
 	var slots []pointer
+	var live []Entry
 	for _, e := range entries {
 		olds, err := unpackOlder(remembered[e.Token.Raw()])
 		if err = errors.Join(err, e.Err); err != nil {
@@ -245,14 +249,18 @@ func (s *Store) sweepReplacements(ctx context.Context, l *layout, b bucket) (int
 		})
 		if e.Record.State != device.Removed {
 			slots = append(slots, pointersOf(e)...)
+			live = append(live, e)
 		}
 	}
-	// What was cut off, or is still under way, may not have come to its slots yet.
-	// Without them a reader would find neither device token.
+	// What was cut off, or is still under way, may not have come to its slots and
+	// tags yet. Without them a reader would find neither device token.
 	for _, p := range s.point(ctx, l, slots) {
 		if p.err != nil && !errors.Is(p.err, ErrTooManyDevices) {
 			return 0, p.err
 		}
+	}
+	if err := s.tagAgain(ctx, l, live, tagMove); err != nil {
+		return 0, err
 	}
 	s.replaceOlder(ctx, l, list)
 	replaced := 0
@@ -298,19 +306,24 @@ func (s *Store) forget(ctx context.Context, l *layout, b bucket) (int, error) {
 	until := now - s.cfg.Remember.Milliseconds()
 	c := call{keys: []string{l.key(b, 'd'), l.key(b, 'x'), l.key(b, 'r')}}
 	var pointers []pointer
+	var old []Entry
 	for _, e := range entries {
 		if !e.Known || e.Record.State != device.Removed || e.Record.ChangedAt > until {
 			continue
 		}
 		c.args = append(c.args, e.Token.Raw(), string(e.Record.Append(nil)))
 		pointers = append(pointers, pointersOf(e)...)
+		old = append(old, e)
 	}
 	if len(c.args) == 0 {
 		return 0, nil
 	}
-	// Slots first: a later registration starts with generation 1 again, and must
+	// Slots and tags first: a later registration starts with generation 1 again, and must
 	// find none of a higher one.
 	if err := s.unpoint(ctx, l, pointers); err != nil {
+		return 0, err
+	}
+	if err := s.tagAgain(ctx, l, old, tagOutUpTo); err != nil {
 		return 0, err
 	}
 	calls := []call{c}

@@ -57,11 +57,14 @@ type Store struct {
 	invalid error // what is wrong with cfg
 	scripts map[string]*redis.Script
 
+	tagEntries int // see the constant
+
 	scratch sync.Pool // of *lookupScratch
 
-	mu      sync.Mutex // guards layouts and counts
-	layouts map[string]cachedLayout
-	counts  map[string]cachedCount
+	mu           sync.Mutex // guards what follows
+	layouts      map[string]cachedLayout
+	counts       map[string]cachedCount
+	growthsKnown map[tagID]cachedGrowth // of tags of more than one bucket
 }
 
 type cachedLayout struct {
@@ -87,12 +90,14 @@ func New(client redis.UniversalClient, cfg Config) *Store {
 		cfg.FuseWindow = DefaultFuseWindow
 	}
 	return &Store{
-		client:  client,
-		cfg:     cfg,
-		invalid: invalid,
-		scripts: loadScripts(),
-		layouts: make(map[string]cachedLayout),
-		counts:  make(map[string]cachedCount),
+		client:       client,
+		cfg:          cfg,
+		invalid:      invalid,
+		scripts:      loadScripts(),
+		tagEntries:   tagEntries,
+		layouts:      make(map[string]cachedLayout),
+		counts:       make(map[string]cachedCount),
+		growthsKnown: make(map[tagID]cachedGrowth),
 	}
 }
 

@@ -5,7 +5,8 @@
 --       details ('' is none), time that it must be registered after,
 --       replacements to remember (for each: how, length - 1, old token)
 -- Reply for each: registered at, generation (0: a record that this version
---       cannot read is in the way), record before, replacements remembered
+--       cannot read is in the way), record before, replacements remembered,
+--       details before if they were others
 
 local now = clock(ARGV[1])
 local reply = {}
@@ -21,7 +22,7 @@ for i = 2, #ARGV, 5 do
   local token, details, pending = ARGV[i], ARGV[i + 2], ARGV[i + 4]
   local raw = redis.call('HGET', KEYS[1], token)
   local old = raw and decode(raw)
-  local at, gen, remembered = 0, 0, ''
+  local at, gen, remembered, replaced = 0, 0, '', ''
   if old or not raw then
     -- A clock that is ahead elsewhere must not let an old device token look newer
     -- than the one that takes its place. For the same reason the time of one never
@@ -32,10 +33,11 @@ for i = 2, #ARGV, 5 do
     local new = decode(ARGV[i + 1])
     new.at, new.gen, new.accepted = at, gen, old and old.accepted or 0
 
+    local kept = old and has(old, DETAILS) and redis.call('HGET', KEYS[2], token)
+    if kept and string.sub(kept, 7) ~= details then replaced = string.sub(kept, 7) end
     if details ~= '' then
       local created = put48(at)
       if old and has(old, DETAILS) then
-        local kept = redis.call('HGET', KEYS[2], token)
         if kept then created = string.sub(kept, 1, 6) end
       elseif old and old.at > 0 then
         created = put48(old.at)
@@ -67,5 +69,6 @@ for i = 2, #ARGV, 5 do
   end
   local n = #reply
   reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4] = at, gen, raw or '', remembered
+  reply[n + 5] = replaced
 end
 return reply
