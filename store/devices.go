@@ -107,7 +107,8 @@ func (l *layout) numbered(n int) ([2]bucket, error) {
 
 // ScanBuckets appends an Entry for every device token in the buckets from one
 // number up to, but without, another to dst: removed and quarantined ones too, in
-// no order, each once. What is registered while it runs may be among them.
+// no order, each once. What is registered while it runs may be among them. Device
+// tokens of one bucket share a string of some kilobytes: clone what is kept long.
 func (s *Store) ScanBuckets(ctx context.Context, app string, from, to int, dst []Entry) ([]Entry, error) {
 	l, err := s.layout(ctx, app)
 	if err != nil {
@@ -127,62 +128,25 @@ func (s *Store) ScanBuckets(ctx context.Context, app string, from, to int, dst [
 	return out, nil
 }
 
-// scanPage is about how many fields of a bucket come in one page, if the bucket
-// has grown to a hash table. One that is a listpack comes whole, as a snapshot.
-const scanPage = 1000
-
 // scan appends all records of the buckets to dst, or returns dst as it was.
 func (s *Store) scan(ctx context.Context, l *layout, list []bucket, dst []Entry) ([]Entry, error) {
 	out := dst
 	for part := range slices.Chunk(list, 64) { // a few thousand devices in a pipeline
-		cmds := make([]*redis.ScanCmd, len(part))
-		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for i, b := range part {
-				cmds[i] = p.HScan(ctx, l.key(b, 'd'), 0, "", scanPage)
-			}
-			return nil
+		keys := make([]string, len(part))
+		for i, b := range part {
+			keys[i] = l.key(b, 'd')
+		}
+		err := s.readHashes(ctx, keys, func(_ int, field, value string) {
+			e := Entry{Token: device.TokenFromRaw(field)}
+			e.Record, e.Err = device.ParseRecord(value)
+			e.Known = e.Err == nil
+			out = append(out, e)
 		})
 		if err != nil {
 			return dst, err
 		}
-		for i, cmd := range cmds {
-			fields, cursor := cmd.Val()
-			if cursor != 0 {
-				if fields, err = s.scanOn(ctx, l.key(part[i], 'd'), fields, cursor); err != nil {
-					return dst, err
-				}
-			}
-			for n := 0; n+1 < len(fields); n += 2 {
-				e := Entry{Token: device.TokenFromRaw(fields[n])}
-				e.Record, e.Err = device.ParseRecord(fields[n+1])
-				e.Known = e.Err == nil
-				out = append(out, e)
-			}
-		}
 	}
 	return out, nil
-}
-
-// scanOn reads the pages of a hash table after the first, and drops what comes
-// twice, as it does when the table grows meanwhile.
-func (s *Store) scanOn(ctx context.Context, key string, first []string, cursor uint64) ([]string, error) {
-	all := first
-	for cursor != 0 {
-		page, next, err := s.client.HScan(ctx, key, cursor, "", scanPage).Result()
-		if err != nil {
-			return nil, err
-		}
-		all, cursor = append(all, page...), next
-	}
-	seen := make(map[string]bool, len(all)/2)
-	once := all[:0]
-	for n := 0; n+1 < len(all); n += 2 {
-		if !seen[all[n]] {
-			seen[all[n]] = true
-			once = append(once, all[n], all[n+1])
-		}
-	}
-	return once, nil
 }
 
 // Count is how many device tokens of app are in the token set. It counts fields

@@ -30,5 +30,8 @@ func (s *Store) SplitTag(ctx context.Context, app, tag string) error {
 	return err
 }
 
+// EachField reads a reply to HGETALL.
+var EachField = eachField
+
 // GrowthKey is where the growth of an app's tags is.
 var GrowthKey = growthKey

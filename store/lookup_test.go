@@ -67,7 +67,7 @@ func TestLookupTellsAnUnreadableRecord(t *testing.T) {
 
 func TestScanBuckets(t *testing.T) {
 	onBoth(t, func(t *testing.T, f *fixture) {
-		const n = 10000 // enough for buckets to be hash tables, read in pages
+		const n = 10000 // enough for buckets to be hash tables
 		var regs []device.Registration
 		want := make(map[device.Token]bool)
 		for i := range n {

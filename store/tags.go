@@ -487,28 +487,24 @@ type heldHint struct {
 // readTag appends what is in buckets of a tag to dst.
 func (s *Store) readTag(ctx context.Context, id tagID, buckets []uint32, dst []heldHint) ([]heldHint, error) {
 	for part := range slices.Chunk(buckets, 64) { // a few thousand device tokens in a pipeline
-		cmds := make([]*redis.MapStringStringCmd, 0, 2*len(part))
-		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for _, b := range part {
-				short, long := tagKeys(id, b)
-				cmds = append(cmds, p.HGetAll(ctx, short), p.HGetAll(ctx, long))
-			}
-			return nil
-		})
-		if err != nil {
-			return dst, err
+		keys := make([]string, 0, 2*len(part))
+		for _, b := range part {
+			short, long := tagKeys(id, b)
+			keys = append(keys, short, long)
 		}
-		for i, cmd := range cmds {
-			for raw, text := range cmd.Val() {
-				if raw == "" {
-					continue // the mark
-				}
-				g, err := strconv.ParseUint(text, 10, 64)
-				if err != nil {
-					return dst, errReply
-				}
-				dst = append(dst, heldHint{token: device.TokenFromRaw(raw), bucket: part[i/2], generation: g})
+		var bad error
+		err := s.readHashes(ctx, keys, func(n int, field, value string) {
+			if field == "" {
+				return // the mark
 			}
+			g, err := strconv.ParseUint(value, 10, 64)
+			if err != nil {
+				bad = errReply
+			}
+			dst = append(dst, heldHint{token: device.TokenFromRaw(field), bucket: part[n/2], generation: g})
+		})
+		if err != nil || bad != nil {
+			return dst, errors.Join(err, bad)
 		}
 	}
 	return dst, nil

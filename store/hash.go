@@ -1,0 +1,105 @@
+package store
+
+import (
+	"context"
+	"strings"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// readHashes reads whole hashes in one pipeline, and calls add for each field of
+// the nth of keys. A hash comes as it was at one moment.
+//
+// choice: replies are taken as they come over the wire, and fields are parts of
+// one string for each hash. Made into strings one by one, or into a map, they
+// take longer than all the rest of a scan. HGETALL rather than HSCAN, since Redis
+// copies every field twice for that; buckets are small enough to be read at once.
+func (s *Store) readHashes(ctx context.Context, keys []string, add func(n int, field, value string)) error {
+	cmds := make([]*redis.RawCmd, len(keys))
+	queue := make([]redis.Cmder, len(keys))
+	for i, key := range keys {
+		cmds[i] = redis.NewRawCmd(ctx, "hgetall", key)
+		queue[i] = cmds[i]
+	}
+	p := s.client.Pipeline()
+	if err := p.BatchProcess(ctx, queue...); err != nil {
+		return err
+	}
+	if _, err := p.Exec(ctx); err != nil {
+		return err
+	}
+	for i, cmd := range cmds {
+		reply := string(cmd.Val())
+		if strings.HasPrefix(reply, "-") {
+			// It may say that the slot is on another node now, which the client would
+			// have understood if it had read the reply itself.
+			all, err := s.client.HGetAll(ctx, keys[i]).Result()
+			if err != nil {
+				return err
+			}
+			for field, value := range all {
+				add(i, field, value)
+			}
+			continue
+		}
+		if !eachField(reply, func(field, value string) { add(i, field, value) }) {
+			return errReply
+		}
+	}
+	return nil
+}
+
+// eachField calls add for each field in a reply to HGETALL: a map, or with the
+// older protocol an array, of bulk strings. It reports whether it was one.
+func eachField(reply string, add func(field, value string)) bool {
+	if reply == "" {
+		return false
+	}
+	kind := reply[0]
+	n, reply, ok := lengthOf(reply)
+	if !ok || kind != '%' && kind != '*' || kind == '*' && n%2 != 0 {
+		return false
+	}
+	if kind == '*' {
+		n /= 2
+	}
+	for range n {
+		var field, value string
+		if field, reply, ok = bulk(reply); !ok {
+			return false
+		}
+		if value, reply, ok = bulk(reply); !ok {
+			return false
+		}
+		add(field, value)
+	}
+	return reply == ""
+}
+
+// bulk takes a bulk string off a reply.
+func bulk(reply string) (text, rest string, ok bool) {
+	if !strings.HasPrefix(reply, "$") {
+		return "", "", false
+	}
+	n, rest, ok := lengthOf(reply)
+	if !ok || len(rest)-2 < n || rest[n:n+2] != "\r\n" {
+		return "", "", false
+	}
+	return rest[:n], rest[n+2:], true
+}
+
+// lengthOf reads the number in the first line of a reply, after the mark of its
+// kind.
+func lengthOf(reply string) (n int, rest string, ok bool) {
+	for i := 1; i < len(reply) && i < 11; i++ {
+		c := reply[i]
+		if c == '\r' {
+			return n, strings.TrimPrefix(reply[i:], "\r\n"), i > 1 && strings.HasPrefix(reply[i:], "\r\n")
+		}
+		if c < '0' || c > '9' {
+			break
+		}
+		n = n*10 + int(c-'0')
+	}
+	return 0, "", false
+}
