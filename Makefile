@@ -62,6 +62,7 @@ fuzz: ## each fuzz test for FUZZTIME
 .PHONY: bench
 bench: build ## reproduce docs/benchmarks.md
 	./bin/pushfleet bench engine
+	./bin/pushfleet bench store
 
 .PHONY: bench-go
 bench-go: ## Go benchmarks, ten runs each, for benchstat (BENCH=pattern)
