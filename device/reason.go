@@ -15,12 +15,13 @@ const (
 	DeviceTokenNotForTopic               // 400: of another app or kind
 	Replaced                             // another device token took its place
 	Deleted                              // taken out on request
+	Pruned                               // not registered for too long
 	reasons
 )
 
 var reasonNames = [reasons]string{
 	"other", "Unregistered", "ExpiredToken", "BadDeviceToken", "DeviceTokenNotForTopic",
-	"replaced", "deleted",
+	"replaced", "deleted", "pruned",
 }
 
 // String returns APNs's word for the reason, or ours in lower case.
@@ -40,3 +41,6 @@ func ReasonOf(s string) Reason {
 	}
 	return ReasonOther
 }
+
+// ReasonNames returns the names of all reasons, in order of their number.
+func ReasonNames() []string { return append([]string(nil), reasonNames[:]...) }

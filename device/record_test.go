@@ -220,6 +220,7 @@ func TestReasons(t *testing.T) {
 	// The numbers are stored.
 	for n, name := range []string{
 		"other", "Unregistered", "ExpiredToken", "BadDeviceToken", "DeviceTokenNotForTopic", "replaced", "deleted",
+		"pruned",
 	} {
 		if got := device.Reason(n).String(); got != name {
 			t.Errorf("reason %d: got %q, want %q", n, got, name)

@@ -2,6 +2,7 @@ package store
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"time"
 
@@ -22,6 +23,8 @@ type details struct {
 }
 
 const createdBytes = 6
+
+var errDetails = errors.New("details cannot be read")
 
 // packDetails returns the JSON of r's details, or "" if it has none.
 func packDetails(r *device.Registration) (string, error) {
@@ -44,7 +47,7 @@ func packDetails(r *device.Registration) (string, error) {
 // unpackDetails reads a value of the details hash into d.
 func unpackDetails(packed string, d *device.Device) error {
 	if len(packed) < createdBytes {
-		return fmt.Errorf("details of %d bytes are too short", len(packed))
+		return fmt.Errorf("%w: %d bytes are too short", errDetails, len(packed))
 	}
 	var created int64
 	for i := range createdBytes {
@@ -53,7 +56,7 @@ func unpackDetails(packed string, d *device.Device) error {
 	var det details
 	if err := json.Unmarshal([]byte(packed[createdBytes:]), &det); err != nil {
 		// The cause may quote what it could not read.
-		return fmt.Errorf("details of %d bytes are not what is written here", len(packed))
+		return fmt.Errorf("%w: %d bytes are not what is written here", errDetails, len(packed))
 	}
 	d.CreatedAt = time.UnixMilli(created)
 	d.User, d.InstallID = det.User, det.InstallID

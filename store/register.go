@@ -98,9 +98,13 @@ type registering struct {
 	remember string // what is remembered, as the script returned it
 
 	detailsBefore string // as JSON, if they were others
+
+	n      int        // its place in the call
+	source *importing // nil: it comes from the app itself
+	left   bool       // as it was: nothing more is to be done
 }
 
-func (r *registering) ok() bool { return r.out.Err == nil }
+func (r *registering) ok() bool { return r.out.Err == nil && !r.left }
 
 // waves sorts registrations so that those which concern one device token or
 // install follow each other in the order they were given. Invalid ones are in
@@ -114,7 +118,7 @@ func waves(regs []device.Registration, out []Registered) [][]*registering {
 	next := make(map[subject]int) // the first wave that may concern it
 	for i := range regs {
 		reg := &regs[i]
-		r := &registering{reg: reg, out: &out[i]}
+		r := &registering{reg: reg, out: &out[i], n: i}
 		if err := reg.Validate(); err != nil {
 			out[i].Err = err
 			continue
@@ -161,7 +165,11 @@ func waves(regs []device.Registration, out []Registered) [][]*registering {
 //  6. forget what was to be replaced
 func (s *Store) register(ctx context.Context, l *layout, wave []*registering) {
 	s.findOlder(ctx, l, wave)
-	s.writeRecords(ctx, l, wave)
+	if wave[0].source != nil {
+		s.importRecords(ctx, l, wave)
+	} else {
+		s.writeRecords(ctx, l, wave)
+	}
 	s.writeSlots(ctx, l, wave)
 	s.writeTags(ctx, l, wave)
 

@@ -17,7 +17,7 @@ var luaFiles embed.FS
 // microsecond of every run, so each script has only those that it uses.
 func preludes(name string) []string {
 	switch name {
-	case "apply", "fuse_count", "fuse_release", "progress_part", "register", "removals", "replace", "settle":
+	case "apply", "fuse_count", "fuse_release", "import", "progress_part", "register", "removals", "replace", "settle":
 		return []string{"bytes", "record"}
 	case "index", "unindex":
 		return []string{"bytes", "slots"}

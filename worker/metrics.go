@@ -59,7 +59,7 @@ func newMetrics(reg prometheus.Registerer, w *Worker) *metrics {
 	for _, r := range apns.Reasons() {
 		m.known[string(r)] = true
 	}
-	for _, r := range []string{"", "no device", "no credential", "replaced", "deleted", "invalid", string(causeNotSent), string(causeStopped), string(causeUnknown), string(cause4xx), string(cause5xx), string(causeOther)} {
+	for _, r := range []string{"", "no device", "no credential", "replaced", "deleted", "pruned", "invalid", string(causeNotSent), string(causeStopped), string(causeUnknown), string(cause4xx), string(cause5xx), string(causeOther)} {
 		m.known[r] = true
 	}
 	for _, app := range w.cfg.Apps {

@@ -1,0 +1,57 @@
+package store
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/pushfleet/pushfleet/device"
+)
+
+// Now is the time by the token set's clock, which records are dated by.
+func (s *Store) Now(ctx context.Context) (time.Time, error) {
+	if s.cfg.Clock != nil {
+		return s.cfg.Clock(), nil
+	}
+	// A cluster answers by any of its nodes.
+	now, err := s.client.Time(ctx).Result()
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the token set's clock: %w", err)
+	}
+	return now, nil
+}
+
+// swap is a record to be changed, if it is still as it was read.
+type swap struct {
+	token         device.Token
+	before, after device.Record
+}
+
+// swapRecords changes records, and reports which were as they were read.
+func (s *Store) swapRecords(ctx context.Context, l *layout, list []swap) ([]bool, error) {
+	groups := group(len(list), scriptItems, func(i int) bucket { return l.bucketOf(list[i].token) })
+	calls := make([]call, len(groups))
+	for g, members := range groups {
+		calls[g].keys = []string{l.key(l.bucketOf(list[members[0]].token), 'd')}
+		calls[g].args = make([]any, 0, 3*len(members))
+		for _, i := range members {
+			calls[g].args = append(calls[g].args, list[i].token.Raw(),
+				string(list[i].before.Append(nil)), string(list[i].after.Append(nil)))
+		}
+	}
+	err := s.run(ctx, "swap", calls)
+	done := make([]bool, len(list))
+	for g, members := range groups {
+		reply, replyErr := calls[g].ints(len(members))
+		if replyErr != nil {
+			if err == nil {
+				err = replyErr
+			}
+			continue
+		}
+		for n, i := range members {
+			done[i] = reply[n] == 1
+		}
+	}
+	return done, err
+}
