@@ -103,6 +103,10 @@ type App struct {
 	Canaries []device.Token // our own devices, sent to while the fuse is open
 	Endpoint *Endpoint      // nil: Apple
 
+	// PruneAfter is after how long without a registration a device is removed; 0:
+	// never.
+	PruneAfter time.Duration
+
 	key         *Key
 	certificate *Certificate
 }

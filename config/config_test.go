@@ -88,6 +88,7 @@ apps:
     environment: sandbox
     key: {base64_file: key.b64, key_id: ABCDEFGHIJ, team_id: 1234567890}
     canaries: [A1b2, "0c"]
+    prune_after: 270d
     endpoint: {url: "https://sim:2197", ca_file: sim.pem}
   classic:
     bundle_id: com.example.classic
@@ -144,6 +145,7 @@ apps:
 	check("shop's key", *shop.Credentials[0].Key, config.Key{Base64: config.NewSecret("AAEC\nAwQF"), KeyID: "ABCDEFGHIJ", TeamID: "1234567890"})
 	check("shop's environment", shop.Environment, device.Sandbox)
 	check("shop's canaries", shop.Canaries, []device.Token{tok("a1b2"), tok("0c")})
+	check("shop's prune_after", shop.PruneAfter, 270*24*time.Hour)
 	check("shop's endpoint", *shop.Endpoint, config.Endpoint{URL: "https://sim:2197", CAFile: in("sim.pem")})
 	classic := got.Apps["classic"]
 	check("classic's environment", classic.Environment, device.Production)
@@ -330,6 +332,12 @@ func TestProblems(t *testing.T) {
 				"10:21: apps.both.endpoint.url: must be an https URL such as https://127.0.0.1:2197",
 			},
 		},
+		{"prune_after", "apps:\n  a: {bundle_id: a, certificate: {path: p.pem}, prune_after: 90}\n  b: {bundle_id: b, certificate: {path: p.pem}, prune_after: 29d}\n  c: {bundle_id: c, certificate: {path: p.pem}, prune_after: 3651d}\n  d: {bundle_id: c, certificate: {path: p.pem}, prune_after: 24h}\n", nil, []string{
+			`2:62: apps.a.prune_after: must be a number of days such as 270d, got "90"`,
+			"3:62: apps.b.prune_after: must be at least 30d, got 29d",
+			"4:62: apps.c.prune_after: must be at most 3650d, got 3651d",
+			`5:62: apps.d.prune_after: must be a number of days such as 270d, got "24h"`,
+		}},
 		{"credentials", "apps:\n  a:\n    bundle_id: a\n    credentials:\n    - x\n    -\n    - certificate: {path: p.pem}\n    - {topics: [t], certificate: {path: p.pem}}\n    - certificate: {path: q.pem}\n  b: {bundle_id: b, credentials: []}\n  c: {bundle_id: c, credentials: x}\n", nil, []string{
 			"5:7: apps.a.credentials[0]: must be a section with keys of its own, got a single value",
 			"6:6: apps.a.credentials[1]: needs one of key and certificate",

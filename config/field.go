@@ -205,6 +205,24 @@ func certificateFile(dst *string) value {
 	}}
 }
 
+// days is a duration in days, such as 270d.
+func days(dst *time.Duration, shortest, longest int) value {
+	return value{kind: fmt.Sprintf("days, %dd to %dd", shortest, longest), scalar: func(s string) error {
+		number, ok := strings.CutSuffix(s, "d")
+		n, err := strconv.Atoi(number)
+		switch {
+		case !ok || err != nil:
+			return fmt.Errorf("must be a number of days such as 270d, got %s", quote(s))
+		case n < shortest:
+			return fmt.Errorf("must be at least %dd, got %dd", shortest, n)
+		case n > longest:
+			return fmt.Errorf("must be at most %dd, got %dd", longest, n)
+		}
+		*dst = time.Duration(n) * 24 * time.Hour
+		return nil
+	}}
+}
+
 func environment(dst *device.Environment) value {
 	return value{kind: "production, sandbox", scalar: func(s string) error {
 		e, err := device.ParseEnvironment(s)

@@ -140,6 +140,7 @@ func (c *App) fields() []field {
 		{key: "certificate", value: optional(&c.certificate), doc: "A client certificate."},
 		{key: "credentials", value: listOf(&c.Credentials), doc: "Several keys or certificates, by environment or topics."},
 		{key: "canaries", value: tokens(&c.Canaries), doc: "Device tokens of your own, in hexadecimal. They get a silent push while the fuse is open, to learn when it may close."},
+		{key: "prune_after", value: days(&c.PruneAfter, 30, 3650), doc: "Remove device tokens that were not registered for so long. They are remembered as removed for 30 days. Default: never."},
 		{key: "endpoint", value: optional(&c.Endpoint), doc: "What to send to in place of Apple, such as the simulator."},
 	}
 }

@@ -20,6 +20,12 @@ type Swept interface {
 	Sweep(ctx context.Context, app string, n int) (store.Swept, error)
 }
 
+// Pruner removes device tokens of a bucket that were not registered for long;
+// see [store.Store].
+type Pruner interface {
+	PruneBucket(ctx context.Context, app string, n int, unseenFor time.Duration) (store.Pruned, error)
+}
+
 // Sweeper finishes replacements of device tokens that were cut off, and forgets
 // tombstones that are old enough, bucket by bucket. Any number may run at once.
 type Sweeper struct {
@@ -27,6 +33,10 @@ type Sweeper struct {
 	apps  []string
 	cycle time.Duration
 	log   *zap.Logger
+
+	pruner     Pruner // nil: nothing is pruned
+	pruneAfter map[string]time.Duration
+	pruned     map[string]store.Pruned // by app, in this cycle; of the run loop
 }
 
 // NewSweeper returns a sweeper for apps; cycle is how long it takes for all
@@ -36,6 +46,14 @@ func NewSweeper(set Swept, apps []string, cycle time.Duration, log *zap.Logger) 
 		cycle = sweepCycle
 	}
 	return &Sweeper{set: set, apps: apps, cycle: cycle, log: log.Named("sweeper")}
+}
+
+// PruneAfter has the sweeper also remove device tokens that were not registered
+// for so long, by app; apps that are not in after keep theirs. It is to be called
+// before Run.
+func (s *Sweeper) PruneAfter(set Pruner, after map[string]time.Duration) {
+	s.pruner, s.pruneAfter = set, after
+	s.pruned = make(map[string]store.Pruned)
 }
 
 // Run sweeps until ctx ends. It returns nil.
@@ -53,11 +71,32 @@ func (s *Sweeper) Run(ctx context.Context) error {
 			if _, err := s.set.Sweep(ctx, app, int(at)%n); err != nil {
 				s.say(ctx, app, err)
 			}
+			if after := s.pruneAfter[app]; after > 0 {
+				s.prune(ctx, app, int(at)%n, after, int(at)%n == n-1)
+			}
 		}
 		at++
 		pause(ctx, s.cycle/time.Duration(most))
 	}
 	return nil
+}
+
+// prune prunes a bucket, and tells at the end of a cycle how many went.
+func (s *Sweeper) prune(ctx context.Context, app string, n int, after time.Duration, last bool) {
+	done, err := s.pruner.PruneBucket(ctx, app, n, after)
+	if err != nil {
+		s.say(ctx, app, err)
+	}
+	sum := s.pruned[app]
+	sum.Removed += done.Removed
+	sum.OverCap += done.OverCap
+	s.pruned[app] = sum
+	if !last || sum == (store.Pruned{}) {
+		return
+	}
+	delete(s.pruned, app)
+	s.log.Info("removed devices that were not registered for long", zap.String("app", app),
+		zap.Int("removed", sum.Removed), zap.Int("left_for_later", sum.OverCap), zap.Duration("unseen_for", after))
 }
 
 // say tells of a bucket that could not be swept: its turn comes again.

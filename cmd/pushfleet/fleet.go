@@ -56,6 +56,7 @@ func newFleet(cfg *config.Config, streams *stream.Streams, set *store.Store, log
 		f.registrar = feedback.NewRegistrar(feedback.RegistrarConfig{Streams: streams, Devices: set, Apps: environments, Logger: log, Metrics: reg})
 	}
 	f.sweeper = feedback.NewSweeper(set, slices.Sorted(maps.Keys(cfg.Apps)), 0, log)
+	f.sweeper.PruneAfter(set, pruneAfter(cfg))
 	apps, err := f.openApps(cfg, log, reg)
 	if err != nil {
 		return nil, errors.Join(err, f.close())
@@ -71,6 +72,17 @@ func newFleet(cfg *config.Config, streams *stream.Streams, set *store.Store, log
 		return nil, errors.Join(err, f.close())
 	}
 	return f, nil
+}
+
+// pruneAfter is for how long devices of each app are kept without a registration.
+func pruneAfter(cfg *config.Config) map[string]time.Duration {
+	after := make(map[string]time.Duration)
+	for name, app := range cfg.Apps {
+		if app.PruneAfter > 0 {
+			after[name] = app.PruneAfter
+		}
+	}
+	return after
 }
 
 // keepSlack is how much longer than the fuse's window a message with a rejection
