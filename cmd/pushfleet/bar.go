@@ -18,6 +18,7 @@ type bar struct {
 	total, done int
 	moving      *progressbar.ProgressBar // nil: not on a terminal
 	quiet       bool
+	bytes       bool // it is bytes that are counted
 	said        time.Time
 }
 
@@ -36,6 +37,33 @@ func newBar(w io.Writer, total int, what string, quiet bool) *bar {
 	return b
 }
 
+// newBytesBar is newBar for bytes; a total of 0 is not known.
+func newBytesBar(w io.Writer, total int64, what string) *bar {
+	b := &bar{w: w, what: what, total: int(total), bytes: true, said: time.Now()}
+	if f, ok := w.(*os.File); ok && term.IsTerminal(int(f.Fd())) {
+		if total == 0 {
+			total = -1 // a bar without an end
+		}
+		b.moving = progressbar.NewOptions64(total,
+			progressbar.OptionSetWriter(w), progressbar.OptionSetDescription(fmt.Sprintf("%-12s", what)),
+			progressbar.OptionShowBytes(true), progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetWidth(30),
+		)
+	}
+	return b
+}
+
+// progress is how far it is, in words.
+func (b *bar) progress() string {
+	switch {
+	case !b.bytes:
+		return fmt.Sprintf("%d of %d", b.done, b.total)
+	case b.total == 0:
+		return fmt.Sprintf("%.1f MB", float64(b.done)/1e6)
+	default:
+		return fmt.Sprintf("%.1f of %.1f MB", float64(b.done)/1e6, float64(b.total)/1e6)
+	}
+}
+
 func (b *bar) add(n int) {
 	b.done += n
 	switch {
@@ -44,7 +72,7 @@ func (b *bar) add(n int) {
 		_ = b.moving.Add(n) // a bar that cannot be drawn is not worth failing for
 	case time.Since(b.said) >= sayEvery:
 		b.said = time.Now()
-		fmt.Fprintf(b.w, "%s: %d of %d\n", b.what, b.done, b.total)
+		fmt.Fprintf(b.w, "%s: %s\n", b.what, b.progress())
 	}
 }
 
@@ -55,6 +83,6 @@ func (b *bar) finish() {
 		_ = b.moving.Finish()
 		fmt.Fprintln(b.w)
 	default:
-		fmt.Fprintf(b.w, "%s: %d of %d, done\n", b.what, b.done, b.total)
+		fmt.Fprintf(b.w, "%s: %s, done\n", b.what, b.progress())
 	}
 }

@@ -20,12 +20,13 @@ import (
 func newDevice(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "device",
-		Short: "Register, show and remove device tokens",
+		Short: "Register, show and remove device tokens, one or all of them",
 		Args:  cobra.NoArgs,
 	}
 	var app string
 	cmd.PersistentFlags().StringVar(&app, "app", "", "app, as configured (required)")
-	cmd.AddCommand(newDeviceRegister(g, &app), newDeviceShow(g, &app), newDeviceRemove(g, &app))
+	cmd.AddCommand(newDeviceRegister(g, &app), newDeviceShow(g, &app), newDeviceRemove(g, &app),
+		newDeviceExport(g, &app), newDeviceImport(g, &app), newDeviceRestore(g, &app), newDevicePrune(g, &app))
 	return cmd
 }
 
