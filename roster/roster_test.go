@@ -47,6 +47,10 @@ func readAll(t *testing.T, src io.Reader, opt roster.Options) (roster.Format, []
 	}
 }
 
+func same(a, b roster.Line) bool {
+	return a.Number == b.Number && a.Skip == b.Skip && fmt.Sprint(a.Err) == fmt.Sprint(b.Err) && reflect.DeepEqual(a.Device, b.Device)
+}
+
 // The samples of every format, each with a device that has everything, say the
 // same as JSON and as CSV.
 func TestFormats(t *testing.T) {
@@ -132,7 +136,7 @@ func TestFormats(t *testing.T) {
 				if got[i].Device.Attributes == nil {
 					want.Device.Attributes = nil
 				}
-				if !reflect.DeepEqual(got[i], want) {
+				if !same(got[i], want) {
 					t.Errorf("%s%s, line %d: got\n%+v\nwant\n%+v", tt.file, name, i, got[i], want)
 				}
 			}
@@ -326,7 +330,7 @@ func TestSkip(t *testing.T) {
 		if err := second.Skip(first.Done()); err != nil {
 			t.Fatal(err)
 		}
-		if err := second.Next(&line); err != nil || !reflect.DeepEqual(line, all[n]) {
+		if err := second.Next(&line); err != nil || !same(line, all[n]) {
 			t.Errorf("after %d: got %+v, %v, want %+v", n, line, err, all[n])
 		}
 	}

@@ -90,7 +90,7 @@ func (r *Reader) sns(e snsEndpoint, out *Line) error {
 		_, path, ok := strings.Cut(e.ARN, ":endpoint/")
 		name, _, _ := strings.Cut(path, "/")
 		if !ok || name == "" {
-			return errors.New("EndpointArn: is not that of a platform endpoint")
+			return errors.New("column EndpointArn: is not that of a platform endpoint")
 		}
 		if !channel(name, out) {
 			return nil
@@ -102,11 +102,11 @@ func (r *Reader) sns(e snsEndpoint, out *Line) error {
 		out.Skip = SkipDisabled
 		return nil
 	default:
-		return errors.New("Enabled: must be true or false")
+		return errors.New("column Enabled: must be true or false")
 	}
 	var err error
 	if out.Device.Token, err = parseToken(e.Token); err != nil {
-		return fmt.Errorf("Token: %w", err)
+		return fmt.Errorf("column Token: %w", err)
 	}
 	switch {
 	case e.CustomUserData == "" || r.opt.UserData == UserDataIgnored:
@@ -185,7 +185,7 @@ func pinpoint(e *pinpointEndpoint, out *Line) error {
 	case !channel(e.ChannelType, out):
 		if e.ChannelType == "" {
 			out.Skip = ""
-			return errors.New("ChannelType: is missing")
+			return errors.New("column ChannelType: is missing")
 		}
 		return nil
 	case e.OptOut == "ALL":
@@ -199,7 +199,7 @@ func pinpoint(e *pinpointEndpoint, out *Line) error {
 	var errs []error
 	var err error
 	if d.Token, err = parseToken(e.Address); err != nil {
-		errs = append(errs, fmt.Errorf("Address: %w", err))
+		errs = append(errs, fmt.Errorf("column Address: %w", err))
 	}
 	if d.RegisteredAt, err = parseTime("EffectiveDate", e.EffectiveDate); err != nil {
 		errs = append(errs, err)
@@ -237,7 +237,7 @@ func (r *Reader) oneSignal(out *Line) error {
 	switch strings.ToLower(r.field("device_type")) {
 	case "0", "ios", "iospush":
 	case "":
-		return errors.New("device_type: is missing")
+		return errors.New("column device_type: is missing")
 	default:
 		out.Skip = SkipOtherPlatform
 		return nil
@@ -248,7 +248,7 @@ func (r *Reader) oneSignal(out *Line) error {
 		out.Skip = SkipDisabled
 		return nil
 	default:
-		return errors.New("invalid_identifier: must be true or false")
+		return errors.New("column invalid_identifier: must be true or false")
 	}
 	switch n := r.field("notification_types"); {
 	case strings.HasPrefix(n, "-"):
@@ -263,7 +263,7 @@ func (r *Reader) oneSignal(out *Line) error {
 	var errs []error
 	var err error
 	if d.Token, err = parseToken(r.field("identifier")); err != nil {
-		errs = append(errs, fmt.Errorf("identifier: %w", err))
+		errs = append(errs, fmt.Errorf("column identifier: %w", err))
 	}
 	if r.field("test_type") == "1" {
 		d.Environment = device.Sandbox
@@ -278,7 +278,7 @@ func (r *Reader) oneSignal(out *Line) error {
 	attributes := make(map[string]string)
 	if s := r.field("tags"); s != "" {
 		if err := unmarshal(s, &attributes); err != nil {
-			errs = append(errs, errors.New("tags: must be a JSON object of texts"))
+			errs = append(errs, errors.New("column tags: must be a JSON object of texts"))
 		}
 	}
 	for name, column := range map[string]string{"country": "country", "model": "device_model", "os_version": "device_os"} {
