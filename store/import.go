@@ -41,10 +41,10 @@ const (
 )
 
 var importResultNames = [...]string{
-	"not imported", "new", "again", "known already", "quarantined", "removed", "registered later", "replaced",
+	"not imported", "new", "again", "known already", "quarantined", "removed", "registered later", "their install has a newer one",
 }
 
-// String returns a word or two for reports.
+// String returns a few words for reports.
 func (r ImportResult) String() string {
 	if int(r) >= len(importResultNames) {
 		return fmt.Sprintf("import result(%d)", uint8(r))

@@ -1,7 +1,9 @@
 package store_test
 
 import (
+	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -232,5 +234,96 @@ func TestPruneBucketIsCapped(t *testing.T) {
 				t.Error("a bucket that is not there: got no error")
 			}
 		})
+	}
+}
+
+// With Redis gone every call says so, names the app and shows no device token.
+func TestImportRestoreAndPruneWithoutRedis(t *testing.T) {
+	onBoth(t, func(t *testing.T, f *fixture) {
+		reg := registration(token(1))
+		reg.User, reg.InstallID = "anna", "phone"
+		f.mustRegister(t, reg)
+		live := f.all(t)
+		if _, err := f.Delete(t.Context(), app, token(1), device.Deleted); err != nil {
+			t.Fatal(err)
+		}
+		gone := f.all(t)
+		if err := f.client.Close(); err != nil {
+			t.Fatal(err)
+		}
+		for call, try := range map[string]func() error{
+			"ImportMany": func() error {
+				out, err := f.ImportMany(t.Context(), app, []store.Import{{Registration: reg}}, true)
+				if len(out) != 1 || out[0].Err == nil {
+					t.Errorf("ImportMany: got %+v, want an error in it", out)
+				}
+				return err
+			},
+			"Describe": func() error {
+				_, _, err := f.Describe(t.Context(), app, live, nil)
+				return err
+			},
+			"Restore": func() error { _, err := f.Restore(t.Context(), app, gone); return err },
+			"Prune": func() error {
+				n, err := f.Prune(t.Context(), app, live, f.clock.now().Add(time.Hour))
+				if n != 0 {
+					t.Errorf("Prune: got %d, want none", n)
+				}
+				return err
+			},
+			"PruneBucket": func() error { _, err := f.PruneBucket(t.Context(), app, 0, time.Hour); return err },
+		} {
+			err := try()
+			if !errors.Is(err, redis.ErrClosed) {
+				t.Errorf("%s: got %v, want %v", call, err, redis.ErrClosed)
+				continue
+			}
+			if !strings.Contains(err.Error(), app) || strings.Contains(err.Error(), token(1).Hex()) {
+				t.Errorf("%s: got %q, want the app named and no device token", call, err)
+			}
+		}
+	})
+}
+
+func TestImportRestoreAndPruneOnACluster(t *testing.T) {
+	t.Parallel()
+	client, ok := startCluster(t)
+	if !ok {
+		t.Log("no redis-server to make a cluster of")
+		return
+	}
+	f := &fixture{clock: newClock(), client: client}
+	f.Store = store.New(client, store.Config{Buckets: 64, Clock: f.clock.now})
+	const n = 300 // over all nodes
+	var list []store.Import
+	for i := range n {
+		reg := registration(tokenOf(i, 32+i%2*48))
+		reg.User, reg.InstallID = "anna", fmt.Sprint("install ", i)
+		if i >= 200 {
+			reg.User = fmt.Sprint("user ", i) // one has at most 256
+		}
+		list = append(list, store.Import{Registration: reg, RegisteredAt: f.clock.now().Add(-time.Duration(i) * time.Hour)})
+	}
+	for _, r := range f.mustImport(t, false, list...) {
+		if r != store.ImportedNew {
+			t.Fatalf("import: got %v, want %v", r, store.ImportedNew)
+		}
+	}
+	described, unreadable, err := f.Describe(t.Context(), app, f.all(t), nil)
+	if err != nil || unreadable != 0 || len(described) != n {
+		t.Fatalf("Describe: got %d, %d unreadable, %v, want %d", len(described), unreadable, err, n)
+	}
+	before := f.clock.now().Add(-99*time.Hour - time.Minute)
+	if got, err := f.Prune(t.Context(), app, f.all(t), before); err != nil || got != 200 {
+		t.Errorf("Prune: got %d, %v, want 200", got, err)
+	}
+	if got := len(f.ofUser(t, "anna")); got != 100 {
+		t.Errorf("devices of the user: got %d, want 100", got)
+	}
+	if got := f.mustRestore(t, f.all(t)); got.Live != 200 {
+		t.Errorf("Restore: got %+v, want 200 live", got)
+	}
+	if got := len(f.ofUser(t, "anna")); got != 200 {
+		t.Errorf("devices of the user, restored: got %d, want 200", got)
 	}
 }

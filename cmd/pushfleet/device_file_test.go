@@ -182,6 +182,32 @@ func TestDeviceImportBadLines(t *testing.T) {
 	r.want(1, []string{"device", "import", "--app", "shop", "--resume", file}, "never begun")
 }
 
+// Batches that are under way at once keep the order of what concerns one install.
+func TestDeviceImportKeepsOrder(t *testing.T) {
+	r := newSetRig(t)
+	var text strings.Builder
+	for i := range 8000 { // in turn, so that every batch meets every other
+		fmt.Fprintf(&text, "%064x,i%d\n", i+1<<40, i%50)
+	}
+	file := r.write("in.csv", "token,install_id\n"+text.String())
+	r.want(0, []string{"device", "import", "--app", "shop", file}, "50 registered", "7950 left as they are: their install has a newer one")
+	first := filepath.Join(r.dir, "first")
+	r.want(0, []string{"device", "export", "--app", "shop", "--format", "csv", "--output", first}, "exported 50 devices")
+	for i, line := range r.lines(first)[:50] {
+		if want := fmt.Sprintf("%064x,", i+1<<40); !strings.HasPrefix(line, want) {
+			t.Fatalf("without --overwrite: got %s, want the first device token of each install", line)
+		}
+	}
+	r.want(0, []string{"device", "import", "--app", "news", "--overwrite", file}, "8000 registered", "7950 older device tokens")
+	last := filepath.Join(r.dir, "last")
+	r.want(0, []string{"device", "export", "--app", "news", "--format", "csv", "--output", last}, "exported 50 devices")
+	for i, line := range r.lines(last)[:50] {
+		if want := fmt.Sprintf("%064x,", 7950+i+1<<40); !strings.HasPrefix(line, want) {
+			t.Fatalf("with --overwrite: got %s, want the last device token of each install", line)
+		}
+	}
+}
+
 // An import that is killed goes on where it was, and everything is there once.
 func TestDeviceImportKilled(t *testing.T) {
 	r := newSetRig(t)
