@@ -160,18 +160,18 @@ func (s *Store) importRecords(ctx context.Context, l *layout, wave []*registerin
 	}
 	_ = s.run(ctx, "import", calls) // each call has its error
 	for g, members := range groups {
-		reply, err := calls[g].list(5 * len(members))
+		reply, err := calls[g].list(6 * len(members))
 		for n, i := range members {
 			one := err
 			if one == nil {
-				one = todo[i].imported(reply[5*n : 5*n+5])
+				one = todo[i].imported(reply[6*n : 6*n+6])
 			}
 			if one != nil {
 				todo[i].out.Err = fmt.Errorf("write its record: %w", one)
 			}
 		}
 	}
-	s.healSlots(ctx, l, todo)
+	s.heal(ctx, l, todo)
 }
 
 // imported takes in what the script said about r.
@@ -196,15 +196,17 @@ func (r *registering) imported(reply []any) error {
 	return nil
 }
 
-// healSlots writes the slots of device tokens that were left as they are: an
+// heal writes the slots and tags of device tokens that were left as they are: an
 // import that was cut off may have written the record and no more.
-func (s *Store) healSlots(ctx context.Context, l *layout, list []*registering) {
+func (s *Store) heal(ctx context.Context, l *layout, list []*registering) {
 	var slots []pointer
 	var whose []*registering
+	var known []Entry
 	for _, r := range list {
 		if r.out.Err != nil || !r.left || r.before.State == device.Removed {
 			continue
 		}
+		known = append(known, Entry{Token: r.token, Known: true, Record: r.before})
 		for _, p := range pointersOf(Entry{Token: r.token, Record: r.before}) {
 			slots, whose = append(slots, p), append(whose, r)
 		}
@@ -214,4 +216,6 @@ func (s *Store) healSlots(ctx context.Context, l *layout, list []*registering) {
 			whose[i].out.Err = fmt.Errorf("write the slot of its user or install: %w", p.err)
 		}
 	}
+	// What is not in its tags yet is put there by the next registration.
+	_ = s.tagAgain(ctx, l, known, tagPut)
 }

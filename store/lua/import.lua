@@ -7,7 +7,7 @@
 --       there (0 is not known), when first (0 is not known), time that it must be
 --       registered after, replacements to remember (as for register.lua)
 -- Reply for each: what was done, registered at, generation, record before,
---       replacements remembered
+--       replacements remembered, details before if they were others
 
 local NEW, AGAIN, LEFT, NEWER = 1, 2, 3, 6 -- LEFT + state
 local now, overwrite = clock(ARGV[1]), ARGV[2] == '1'
@@ -18,7 +18,7 @@ for i = 3, #ARGV, 7 do
   local from, created = tonumber(ARGV[i + 3]), tonumber(ARGV[i + 4])
   local raw = redis.call('HGET', KEYS[1], token)
   local old = raw and decode(raw)
-  local at, gen, did, remembered = 0, 0, NEW, ''
+  local at, gen, did, remembered, replaced = 0, 0, NEW, '', ''
   if raw and not old then
     did = UNREADABLE
   elseif old and not overwrite then
@@ -39,14 +39,13 @@ for i = 3, #ARGV, 7 do
       new.accepted = math.max(new.accepted, old.accepted)
     end
 
+    local kept = old and has(old, DETAILS) and redis.call('HGET', KEYS[2], token)
+    if kept and string.sub(kept, 7) ~= details then replaced = string.sub(kept, 7) end
     if details ~= '' then
       local first = at
       if created > 0 then first = math.min(created, at) end
       first = put48(first)
-      if old and has(old, DETAILS) then
-        local kept = redis.call('HGET', KEYS[2], token)
-        if kept then first = string.sub(kept, 1, 6) end
-      end
+      if kept then first = string.sub(kept, 1, 6) end
       redis.call('HSET', KEYS[2], token, first .. details)
       new.rest = new.rest + DETAILS
     elseif old and has(old, DETAILS) then
@@ -70,5 +69,6 @@ for i = 3, #ARGV, 7 do
   end
   local n = #reply
   reply[n + 1], reply[n + 2], reply[n + 3], reply[n + 4], reply[n + 5] = did, at, gen, raw or '', remembered
+  reply[n + 6] = replaced
 end
 return reply
