@@ -162,6 +162,19 @@ func TestImportAgainAfterACrash(t *testing.T) {
 	onBoth(t, func(t *testing.T, f *fixture) {
 		hook := &cutter{}
 		f.client.(*redis.Client).AddHook(hook)
+		// One that replaces nothing, so that no sweep comes to it.
+		for pipelines := range 6 {
+			hook.set(1 << 30)
+			reg := registration(token(1000 + pipelines))
+			reg.User = fmt.Sprint("lone", pipelines)
+			alone := store.Import{Registration: reg}
+			f.entry(t, reg.Token) // the layout is known
+			hook.set(pipelines)
+			_, err := f.ImportMany(t.Context(), app, []store.Import{alone}, false)
+			hook.set(1 << 30)
+			f.mustImport(t, false, alone)
+			wantTokens(t, fmt.Sprintf("alone, after %d pipelines (%v)", pipelines, err), f.ofUser(t, reg.User), reg.Token)
+		}
 		for pipelines := range 12 {
 			hook.set(1 << 30)
 			user, install := fmt.Sprint("u", pipelines), fmt.Sprint("i", pipelines)

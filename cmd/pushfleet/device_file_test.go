@@ -257,7 +257,7 @@ func TestDeviceImportKilled(t *testing.T) {
 	t.Logf("killed after line %d of %d fed", at, fed)
 	f, err := os.OpenFile(bad, os.O_APPEND|os.O_WRONLY, 0)
 	if err == nil {
-		_, err = f.WriteString("half a li") // as if it had been killed while writing
+		_, err = f.WriteString(strings.Repeat("half a line ", 100)) // as if it had been killed while writing
 		err = errors.Join(err, f.Close())
 	}
 	if err != nil {
