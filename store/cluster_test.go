@@ -3,9 +3,6 @@ package store_test
 import (
 	"context"
 	"fmt"
-	"net"
-	"strconv"
-	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -17,77 +14,28 @@ import (
 	"github.com/pushfleet/pushfleet/store"
 )
 
-// startCluster starts a Redis Cluster of three masters.
-func startCluster(t *testing.T) (*redis.ClusterClient, bool) {
+// onCluster returns a token set on a cluster of three masters, perhaps with a
+// replica each.
+func onCluster(t *testing.T, buckets int, replicas bool, args ...string) (*fixture, *testenv.RedisCluster, bool) {
 	t.Helper()
-	const nodes, slots = 3, 16384
-	var addrs []string
-	var clients []*redis.Client
-	for n := range nodes {
-		bus := freePort(t)
-		// By default the bus is at the port and 10,000, which may be beyond 65,535.
-		server, ok := testenv.StartRedis(t, "--cluster-enabled", "yes", "--cluster-port", bus)
-		if !ok {
-			return nil, false
-		}
-		c := redis.NewClient(&redis.Options{Addr: server.Addr})
-		t.Cleanup(func() { _ = c.Close() })
-		addrs, clients = append(addrs, server.Addr), append(clients, c)
-		if err := c.ClusterAddSlotsRange(t.Context(), n*slots/nodes, (n+1)*slots/nodes-1).Err(); err != nil {
-			t.Fatal(err)
-		}
-		host, port, err := net.SplitHostPort(server.Addr)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := clients[0].Do(t.Context(), "cluster", "meet", host, port, bus).Err(); err != nil {
-			t.Fatal(err)
-		}
+	cluster, ok := testenv.StartRedisCluster(t, replicas, args...)
+	if !ok {
+		t.Log("no redis-server to make a cluster of")
+		return nil, nil, false
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for _, c := range clients {
-		for {
-			info, err := c.ClusterInfo(t.Context()).Result()
-			if err != nil {
-				t.Fatal(err)
-			}
-			if strings.Contains(info, "cluster_state:ok") && strings.Contains(info, fmt.Sprint("cluster_known_nodes:", nodes)) {
-				break
-			}
-			select {
-			case <-tick.C:
-			case <-ctx.Done():
-				t.Fatal("the cluster does not come up")
-			}
-		}
-	}
-	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: addrs})
+	client := redis.NewClusterClient(&redis.ClusterOptions{Addrs: cluster.Addrs()})
 	t.Cleanup(func() { _ = client.Close() })
-	return client, true
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	f := &fixture{clock: newClock(), client: client}
+	f.Store = store.New(client, store.Config{Buckets: buckets, Clock: f.clock.now})
+	return f, cluster, true
 }
 
 func TestOnACluster(t *testing.T) {
 	t.Parallel()
-	client, ok := startCluster(t)
+	f, _, ok := onCluster(t, 64, false)
 	if !ok {
-		t.Log("no redis-server to make a cluster of")
 		return
 	}
-	f := &fixture{clock: newClock(), client: client}
-	f.Store = store.New(client, store.Config{Buckets: 64, Clock: f.clock.now})
 	if err := f.Check(t.Context()); err != nil {
 		t.Errorf("Check: %v", err)
 	}
@@ -164,7 +112,7 @@ func TestOnACluster(t *testing.T) {
 		t.Errorf("sweep: got %+v, want %d forgotten", swept, 2*n)
 	}
 	var left atomic.Int64
-	err = client.ForEachMaster(t.Context(), func(ctx context.Context, c *redis.Client) error {
+	err = f.client.(*redis.ClusterClient).ForEachMaster(t.Context(), func(ctx context.Context, c *redis.Client) error {
 		keys, err := c.DBSize(ctx).Result()
 		left.Add(keys)
 		return err

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -86,7 +87,8 @@ func Miniredis(t testing.TB) *RedisDB {
 }
 
 // RedisServer is a Redis server that belongs to one test, which may stop, kill
-// and restart it. What it held is gone after a restart.
+// and restart it. What it held is gone after a restart, unless its arguments have
+// it keep that: see [AppendOnly].
 type RedisServer struct {
 	Addr string // host:port, the same after a restart
 
@@ -122,7 +124,60 @@ func (r *RedisServer) Kill() {
 	}
 }
 
-// Restart kills the server and starts it again on the same address, empty.
+// AppendOnly returns the arguments of a server that keeps what it holds in an
+// append-only file in dir, which fsync (always, everysec, no) says when to write.
+func AppendOnly(dir, fsync string) []string {
+	return []string{"--dir", dir, "--appendonly", "yes", "--appendfsync", fsync}
+}
+
+// ReplicaOf returns the arguments of a server that is a replica of another.
+func ReplicaOf(t testing.TB, master *RedisServer) []string {
+	t.Helper()
+	host, port, err := net.SplitHostPort(master.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return []string{"--replicaof", host, port}
+}
+
+// StartSentinel starts a Redis Sentinel that watches a master under a name, and
+// alone decides that another is to take its place when it has not answered for
+// half a second. It returns the sentinel's address; it ends with the test. Where
+// there is no redis-server on PATH, ok is false.
+func StartSentinel(t testing.TB, name string, master *RedisServer) (addr string, ok bool) {
+	t.Helper()
+	bin, ok := redisBinary(t)
+	if !ok {
+		return "", false
+	}
+	host, port, err := net.SplitHostPort(master.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// It writes down what it learns.
+	file := filepath.Join(t.TempDir(), "sentinel.conf")
+	text := fmt.Sprintf("sentinel monitor %s %s %s 1\nsentinel down-after-milliseconds %s 500\nsentinel failover-timeout %s 3000\n",
+		name, host, port, name, name)
+	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	addr, err = freeAddr()
+	if err != nil {
+		t.Fatal(err)
+	}
+	host, port, err = net.SplitHostPort(addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	proc, err := runRedis(addr, t.TempDir(), "Sentinel ID is", bin, file, "--sentinel", "--bind", host, "--port", port)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proc.kill)
+	return addr, true
+}
+
+// Restart kills the server and starts it again on the same address.
 func (r *RedisServer) Restart(t testing.TB) {
 	t.Helper()
 	r.Kill()
@@ -141,7 +196,14 @@ func HoldRedis(m interface{ Run() int }) interface{ Run() int } { return held{m}
 
 type held struct{ m interface{ Run() int } }
 
+// silent is where go-redis's own log goes.
+type silent struct{}
+
+func (silent) Printf(context.Context, string, ...any) {}
+
 func (h held) Run() int {
+	// Each refused connection would be a line; what matters comes back as an error.
+	redis.SetLogger(silent{})
 	shared.hold(1)
 	defer shared.hold(-1)
 	return h.m.Run()
@@ -257,10 +319,17 @@ func tryRedis(bin, addr string, args []string) (*redisProcess, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start redis: %w", err)
 	}
-	cmd := exec.Command(bin, append([]string{
+	// redis and valkey log this when they listen.
+	return runRedis(addr, dir, "eady to accept connections", bin, append([]string{
 		"--bind", "127.0.0.1", "--port", port, "--dir", dir,
 		"--save", "", "--appendonly", "no", "--databases", strconv.Itoa(redisDatabases),
 	}, args...)...)
+}
+
+// runRedis starts a server that is ready when it has logged a text, and that has
+// dir to itself.
+func runRedis(addr, dir, text, bin string, args ...string) (*redisProcess, error) {
+	cmd := exec.Command(bin, args...)
 	cmd.SysProcAttr = diesWithParent()
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
@@ -275,9 +344,9 @@ func tryRedis(bin, addr string, args []string) (*redisProcess, error) {
 		defer close(proc.done)
 		lines := bufio.NewScanner(stdout)
 		for lines.Scan() {
-			// redis and valkey log this when they listen, and go on logging: it must
-			// be read to the end, or the server would block on a full pipe.
-			if strings.Contains(lines.Text(), "eady to accept connections") {
+			// They go on logging: it must be read to the end, or the server would block
+			// on a full pipe.
+			if strings.Contains(lines.Text(), text) {
 				select {
 				case ready <- true:
 				default:

@@ -1,6 +1,8 @@
 package testenv_test
 
 import (
+	"io"
+	"net"
 	"testing"
 
 	"github.com/redis/go-redis/v9"
@@ -87,5 +89,72 @@ func TestStartRedis(t *testing.T) {
 	defer again.Close()
 	if n, err := again.Exists(t.Context(), "key").Result(); err != nil || n != 0 {
 		t.Errorf("key after a restart: got %d, %v, want none", n, err)
+	}
+}
+
+func TestAppendOnlyIsKept(t *testing.T) {
+	t.Parallel()
+	server, ok := testenv.StartRedis(t, testenv.AppendOnly(t.TempDir(), "always")...)
+	if !ok {
+		t.Log("no redis-server on PATH")
+		return
+	}
+	client := redis.NewClient(&redis.Options{Addr: server.Addr})
+	defer client.Close()
+	if err := client.Set(t.Context(), "key", "value", 0).Err(); err != nil {
+		t.Fatal(err)
+	}
+	server.Restart(t)
+	if got, err := client.Get(t.Context(), "key").Result(); err != nil || got != "value" {
+		t.Errorf("key after a restart: got %q, %v, want value", got, err)
+	}
+}
+
+func TestProxyCuts(t *testing.T) {
+	t.Parallel()
+	server := testenv.Miniredis(t)
+	proxy := testenv.StartProxy(t, server.Addr)
+	open := func() net.Conn {
+		c, err := net.Dial("tcp", proxy.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { _ = c.Close() })
+		return c
+	}
+	ask := func(c net.Conn) string {
+		_, _ = io.WriteString(c, "*1\r\n$4\r\nPING\r\n")
+		answer := make([]byte, len("+PONG\r\n"))
+		n, _ := io.ReadFull(c, answer)
+		return string(answer[:n])
+	}
+	first, second := open(), open()
+	for _, c := range []net.Conn{first, second} {
+		if got := ask(c); got != "+PONG\r\n" {
+			t.Fatalf("passed on: got %q", got)
+		}
+	}
+	proxy.CutReplies(3)
+	if got := ask(first); got != "+PO" {
+		t.Errorf("cut after three bytes: got %q, want +PO", got)
+	}
+	if got := ask(second); got != "" {
+		t.Errorf("another connection: got %q, want it cut too", got)
+	}
+	third := open()
+	if got := ask(third); got != "+PONG\r\n" {
+		t.Errorf("a new connection: got %q, want it passed on", got)
+	}
+	proxy.CutRequests(2)
+	if got := ask(third); got != "" || proxy.Cuts() != 2 {
+		t.Errorf("request cut after two bytes: got %q, %d cuts, want no answer and 2", got, proxy.Cuts())
+	}
+	proxy.Refuse(true)
+	if got := ask(open()); got != "" {
+		t.Errorf("refused: got %q", got)
+	}
+	proxy.Refuse(false)
+	if got := ask(open()); got != "+PONG\r\n" {
+		t.Errorf("no longer refused: got %q", got)
 	}
 }
