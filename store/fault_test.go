@@ -210,11 +210,16 @@ func (h infoHook) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.Proc
 func TestCheckVersion(t *testing.T) {
 	t.Parallel()
 	for text, want := range map[string]error{
-		"# Server\r\nredis_version:6.2.14\r\n":                 store.ErrVersion,
-		"# Server\r\nredis_version:7.0.0\r\n":                  nil,
-		"# Server\r\nredis_version:10.0.0\r\n":                 nil,
-		"# Server\r\nredis_version:unstable\r\n":               nil,
-		"# Memory\r\nmaxmemory_policy:volatile-lru\r\nx:1\r\n": store.ErrEvicts,
+		"# Server\r\nredis_version:6.2.14\r\n":                                              store.ErrVersion,
+		"# Server\r\nredis_version:7.0.0\r\n":                                               nil,
+		"# Server\r\nredis_version:10.0.0\r\n":                                              nil,
+		"# Server\r\nredis_version:unstable\r\n":                                            nil,
+		"# Memory\r\nmaxmemory_policy:volatile-lru\r\nx:1\r\n":                              store.ErrEvicts,
+		"# Persistence\r\naof_last_write_status:err\r\n":                                    store.ErrDisk,
+		"# Persistence\r\nrdb_last_bgsave_status:err\r\n":                                   store.ErrDisk,
+		"# Persistence\r\nrdb_last_bgsave_status:ok\r\n":                                    nil,
+		"# Memory\r\nused_memory:300\r\nmem_not_counted_for_evict:100\r\nmaxmemory:200\r\n": nil,
+		"# Memory\r\nused_memory:301\r\nmem_not_counted_for_evict:100\r\nmaxmemory:200\r\n": store.ErrFull,
 	} {
 		f := setup(testenv.Miniredis(t).Client)
 		f.client.AddHook(infoHook{text})
