@@ -31,36 +31,15 @@ func (s *Store) Describe(ctx context.Context, app string, entries []Entry, dst [
 }
 
 func (s *Store) describe(ctx context.Context, l *layout, entries []Entry, dst []device.Device) ([]device.Device, int, error) {
-	var detailed []int
-	for i, e := range entries {
+	var tokens []device.Token
+	for _, e := range entries {
 		if e.Known && e.Record.Details {
-			detailed = append(detailed, i)
+			tokens = append(tokens, e.Token)
 		}
 	}
-	groups := group(len(detailed), pipelineTokens, func(i int) bucket { return l.bucketOf(entries[detailed[i]].Token) })
-	cmds := make([]*redis.SliceCmd, len(groups))
-	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for g, members := range groups {
-			fields := make([]string, len(members))
-			for n, i := range members {
-				fields[n] = entries[detailed[i]].Token.Raw()
-			}
-			cmds[g] = p.HMGet(ctx, l.key(l.bucketOf(entries[detailed[members[0]]].Token), 'x'), fields...)
-		}
-		return nil
-	})
-	if err != nil && len(groups) > 0 {
+	packed, err := s.readDetails(ctx, l, tokens)
+	if err != nil {
 		return dst, 0, err
-	}
-	packed := make([]string, len(entries)) // "": none
-	for g, members := range groups {
-		values := cmds[g].Val()
-		if len(values) != len(members) {
-			return dst, 0, errReply
-		}
-		for n, i := range members {
-			packed[detailed[i]], _ = values[n].(string) // nil: gone meanwhile
-		}
 	}
 	unreadable := 0
 	for i, e := range entries {

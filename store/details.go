@@ -64,3 +64,32 @@ func unpackDetails(packed string, d *device.Device) error {
 	d.Tags, d.Attributes = det.Tags, det.Attributes
 	return nil
 }
+
+// readDetails returns the packed details of each of tokens, "" where there are
+// none.
+func (s *Store) readDetails(ctx context.Context, l *layout, tokens []device.Token) ([]string, error) {
+	out := make([]string, 0, len(tokens))
+	for part := range slices.Chunk(tokens, pipelineTokens) {
+		groups := group(len(part), pipelineTokens, func(i int) bucket { return l.bucketOf(part[i]) })
+		cmds := make([]*redis.SliceCmd, len(groups))
+		p := s.client.Pipeline()
+		for g, members := range groups {
+			raws := make([]string, len(members))
+			for n, i := range members {
+				raws[n] = part[i].Raw()
+			}
+			cmds[g] = p.HMGet(ctx, l.key(l.bucketOf(part[members[0]]), 'x'), raws...)
+		}
+		if err := s.exec(ctx, p); err != nil {
+			return nil, fmt.Errorf("read details of %d device tokens of app %q: %w", len(tokens), l.app, err)
+		}
+		start := len(out)
+		out = out[:start+len(part)]
+		for g, members := range groups {
+			for n, v := range cmds[g].Val() {
+				out[start+members[n]], _ = v.(string) // nil: none
+			}
+		}
+	}
+	return out, nil
+}

@@ -21,13 +21,10 @@ func (s *Store) Device(ctx context.Context, app string, t device.Token) (d devic
 		return d, false, err
 	}
 	b := l.bucketOf(t)
-	var record, det *redis.StringCmd
-	_, err = s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		record = p.HGet(ctx, l.key(b, 'd'), t.Raw())
-		det = p.HGet(ctx, l.key(b, 'x'), t.Raw())
-		return nil
-	})
-	if err != nil && !errors.Is(err, redis.Nil) {
+	p := s.client.Pipeline()
+	record := p.HGet(ctx, l.key(b, 'd'), t.Raw())
+	det := p.HGet(ctx, l.key(b, 'x'), t.Raw())
+	if err := s.exec(ctx, p); err != nil {
 		return d, false, fmt.Errorf("read a device of app %q: %w", app, err)
 	}
 	packed, err := record.Result()
@@ -159,20 +156,16 @@ func (s *Store) Count(ctx context.Context, app string) (int64, error) {
 	}
 	var total int64
 	for from := uint32(0); from < l.buckets; from += pipelineTokens {
-		cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for n := from; n < min(from+pipelineTokens, l.buckets); n++ {
-				p.HLen(ctx, l.key(bucket(n), 'd'))
-				p.HLen(ctx, l.key(bucket(n)|longBucket, 'd'))
-			}
-			return nil
-		})
-		if err != nil {
+		p := s.client.Pipeline()
+		var cmds []*redis.IntCmd
+		for n := from; n < min(from+pipelineTokens, l.buckets); n++ {
+			cmds = append(cmds, p.HLen(ctx, l.key(bucket(n), 'd')), p.HLen(ctx, l.key(bucket(n)|longBucket, 'd')))
+		}
+		if err := s.exec(ctx, p); err != nil {
 			return 0, fmt.Errorf("count device tokens of app %q: %w", app, err)
 		}
 		for _, cmd := range cmds {
-			if n, ok := cmd.(*redis.IntCmd); ok {
-				total += n.Val()
-			}
+			total += cmd.Val()
 		}
 	}
 	return total, nil

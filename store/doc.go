@@ -19,6 +19,9 @@
 //     and the old one goes whatever crashes: see [Store.Register] and [Store.Sweep].
 //   - Doing anything twice does no harm, so a caller that is not sure repeats.
 //   - No error holds a device token.
+//   - What Redis could not take for a moment is sent again for two seconds
+//     (send.go). What takes longer is an error that names the cause: docs/redis.md
+//     has the cases.
 //
 // keys.go has the table of keys. Each script is one file in lua.
 //

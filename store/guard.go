@@ -33,8 +33,7 @@ func (s *Store) Guard(ctx context.Context, claims []Claim) (duplicate []bool, er
 	for i, c := range claims {
 		replies[i] = pipe.SetArgs(ctx, guardKey(c), c.Sequence, redis.SetArgs{Mode: "NX", Get: true, TTL: guardTTL})
 	}
-	// A nil reply, for an id that was free, makes Exec say redis.Nil.
-	if _, err := pipe.Exec(ctx); err != nil && !errors.Is(err, redis.Nil) {
+	if err := s.exec(ctx, pipe); err != nil {
 		return nil, fmt.Errorf("guard %d jobs: %w", len(claims), err)
 	}
 	duplicate = make([]bool, len(claims))
@@ -56,7 +55,7 @@ func (s *Store) Guard(ctx context.Context, claims []Claim) (duplicate []bool, er
 	if renew.Len() == 0 {
 		return duplicate, nil
 	}
-	if _, err := renew.Exec(ctx); err != nil {
+	if err := s.exec(ctx, renew); err != nil {
 		return nil, fmt.Errorf("renew guards: %w", err)
 	}
 	return duplicate, nil

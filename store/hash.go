@@ -19,31 +19,34 @@ func (s *Store) readHashes(ctx context.Context, keys []string, add func(n int, f
 	queue := make([]redis.Cmder, len(keys))
 	for i, key := range keys {
 		cmds[i] = redis.NewRawCmd(ctx, "hgetall", key)
-		queue[i] = cmds[i]
+		queue[i] = once{cmds[i]}
 	}
-	p := s.client.Pipeline()
-	if err := p.BatchProcess(ctx, queue...); err != nil {
+	if err := s.send(ctx, queue); err != nil {
 		return err
 	}
-	if _, err := p.Exec(ctx); err != nil {
-		return err
-	}
+	again := s.client.Pipeline()
+	refused := make(map[int]*redis.MapStringStringCmd)
 	for i, cmd := range cmds {
 		reply := string(cmd.Val())
 		if strings.HasPrefix(reply, "-") {
 			// It may say that the slot is on another node now, which the client would
 			// have understood if it had read the reply itself.
-			all, err := s.client.HGetAll(ctx, keys[i]).Result()
-			if err != nil {
-				return err
-			}
-			for field, value := range all {
-				add(i, field, value)
-			}
+			refused[i] = again.HGetAll(ctx, keys[i])
 			continue
 		}
 		if !eachField(reply, func(field, value string) { add(i, field, value) }) {
 			return errReply
+		}
+	}
+	if len(refused) == 0 {
+		return nil
+	}
+	if err := s.exec(ctx, again); err != nil {
+		return err
+	}
+	for i, cmd := range refused {
+		for field, value := range cmd.Val() {
+			add(i, field, value)
 		}
 	}
 	return nil

@@ -196,14 +196,12 @@ func (s *Store) readSlots(
 	ctx context.Context, l *layout, ix index, keys []device.Key, todo []int, width int, out [][]slot,
 ) (more []int, err error) {
 	cmds := make([]*redis.SliceCmd, len(todo))
-	_, err = s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, at := range todo {
-			k, _ := l.slotKeys(ix, keys[at])
-			cmds[i] = p.HMGet(ctx, k, slotFields(keys[at], width)...)
-		}
-		return nil
-	})
-	if err != nil {
+	p := s.client.Pipeline()
+	for i, at := range todo {
+		k, _ := l.slotKeys(ix, keys[at])
+		cmds[i] = p.HMGet(ctx, k, slotFields(keys[at], width)...)
+	}
+	if err := s.exec(ctx, p); err != nil {
 		return nil, err
 	}
 	type longSlot struct{ at, slot int }
@@ -231,14 +229,12 @@ func (s *Store) readSlots(
 		return more, nil
 	}
 	values := make([]*redis.StringCmd, len(long))
-	_, err = s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i, ls := range long {
-			_, k := l.slotKeys(ix, keys[ls.at])
-			values[i] = p.HGet(ctx, k, string(append(keys[ls.at][:], byte(ls.slot))))
-		}
-		return nil
-	})
-	if err != nil && !errors.Is(err, redis.Nil) {
+	p = s.client.Pipeline()
+	for i, ls := range long {
+		_, k := l.slotKeys(ix, keys[ls.at])
+		values[i] = p.HGet(ctx, k, string(append(keys[ls.at][:], byte(ls.slot))))
+	}
+	if err := s.exec(ctx, p); err != nil {
 		return nil, err
 	}
 	for i, ls := range long {

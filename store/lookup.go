@@ -110,16 +110,12 @@ func (s *Store) readRecords(ctx context.Context, l *layout, entries []Entry, sc 
 			sc.args = append(sc.args, &sc.raws[i])
 		}
 		cmd := redis.NewSliceCmd(ctx, sc.args[start:len(sc.args):len(sc.args)]...)
-		sc.cmds, sc.queue = append(sc.cmds, cmd), append(sc.queue, cmd)
+		sc.cmds, sc.queue = append(sc.cmds, cmd), append(sc.queue, onceFields{cmd})
 	}
 	if len(sc.cmds) == 0 {
 		return nil
 	}
-	p := s.client.Pipeline()
-	if err := p.BatchProcess(ctx, sc.queue...); err != nil {
-		return err
-	}
-	if _, err := p.Exec(ctx); err != nil {
+	if err := s.send(ctx, sc.queue); err != nil {
 		return err
 	}
 	i := 0

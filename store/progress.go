@@ -72,7 +72,7 @@ func (s *Store) Progress(ctx context.Context, keys []JobKey) ([]Progress, error)
 		settled[i] = pipe.HGetAll(ctx, settledKey(k))
 		held[i] = pipe.SMembers(ctx, heldKey(k))
 	}
-	if _, err := pipe.Exec(ctx); err != nil {
+	if err := s.exec(ctx, pipe); err != nil {
 		return nil, fmt.Errorf("read progress of %d jobs: %w", len(keys), err)
 	}
 	out := make([]Progress, len(keys))

@@ -26,13 +26,16 @@ func preludes(name string) []string {
 	}
 }
 
+// script is one that Redis knows by its hash, once it has been given the text.
+type script struct{ hash, text string }
+
 // loadScripts reads every file in lua by its name without the ending.
-func loadScripts() map[string]*redis.Script {
+func loadScripts() map[string]script {
 	entries, err := luaFiles.ReadDir("lua")
 	if err != nil {
 		panic(fmt.Sprintf("store: read embedded scripts: %v", err))
 	}
-	scripts := make(map[string]*redis.Script)
+	scripts := make(map[string]script)
 	for _, e := range entries {
 		name := strings.TrimSuffix(e.Name(), ".lua")
 		var text strings.Builder
@@ -40,7 +43,7 @@ func loadScripts() map[string]*redis.Script {
 			text.WriteString(luaSource(p))
 		}
 		text.WriteString(luaSource(name))
-		scripts[name] = redis.NewScript(text.String())
+		scripts[name] = script{hash: redis.NewScript(text.String()).Hash(), text: text.String()}
 	}
 	return scripts
 }
@@ -67,8 +70,8 @@ type call struct {
 // each call has its own.
 //
 // A server that does not know the script (it was restarted, or is a new node)
-// gets it in a second pipeline, which is why a script may run after a later
-// call's.
+// gets it in a second pipeline, and what a server cannot take just now comes again
+// ([Store.send]), which is why a script may run after a later call's, or twice.
 func (s *Store) run(ctx context.Context, name string, calls []call) error {
 	sc, ok := s.scripts[name]
 	if !ok {
@@ -78,9 +81,7 @@ func (s *Store) run(ctx context.Context, name string, calls []call) error {
 	for i := range calls {
 		all[i] = &calls[i]
 	}
-	s.pipeline(ctx, all, func(p redis.Pipeliner, c *call) *redis.Cmd {
-		return p.EvalSha(ctx, sc.Hash(), c.keys, c.args...)
-	})
+	s.pipeline(ctx, all, "evalsha", sc.hash)
 	var again []*call
 	for _, c := range all {
 		if c.err != nil && isNoScript(c.err) {
@@ -88,9 +89,7 @@ func (s *Store) run(ctx context.Context, name string, calls []call) error {
 		}
 	}
 	if len(again) > 0 {
-		s.pipeline(ctx, again, func(p redis.Pipeliner, c *call) *redis.Cmd {
-			return sc.Eval(ctx, p, c.keys, c.args...)
-		})
+		s.pipeline(ctx, again, "eval", sc.text)
 	}
 	for _, c := range all {
 		if c.err != nil {
@@ -100,13 +99,21 @@ func (s *Store) run(ctx context.Context, name string, calls []call) error {
 	return nil
 }
 
-func (s *Store) pipeline(ctx context.Context, calls []*call, queue func(redis.Pipeliner, *call) *redis.Cmd) {
+// pipeline runs a script, named by its hash or given by its text, as command
+// says.
+func (s *Store) pipeline(ctx context.Context, calls []*call, command, script string) {
 	cmds := make([]*redis.Cmd, len(calls))
-	p := s.client.Pipeline()
+	queue := make([]redis.Cmder, len(calls))
 	for i, c := range calls {
-		cmds[i] = queue(p, c)
+		args := make([]any, 0, 3+len(c.keys)+len(c.args))
+		args = append(args, command, script, len(c.keys))
+		for _, k := range c.keys {
+			args = append(args, k)
+		}
+		cmds[i] = redis.NewCmd(ctx, append(args, c.args...)...)
+		queue[i] = onceScript{cmds[i]}
 	}
-	_, err := p.Exec(ctx)
+	err := s.send(ctx, queue)
 	for i, c := range calls {
 		c.reply, c.err = cmds[i].Result()
 		// A pipeline that was never sent says so only once.

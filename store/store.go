@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/bits"
+	"slices"
 	"sync"
 	"time"
 
@@ -55,7 +56,7 @@ type Store struct {
 	client  redis.UniversalClient
 	cfg     Config
 	invalid error // what is wrong with cfg
-	scripts map[string]*redis.Script
+	scripts map[string]script
 
 	tagEntries int // see the constant
 
@@ -73,8 +74,9 @@ type cachedLayout struct {
 }
 
 // New returns a Store over client, which stays the caller's to close. Nothing is
-// sent to Redis. The client's own time-outs and retries hold for each command;
-// it must read from masters, not from replicas.
+// sent to Redis. The client's own time-outs hold for each command; it must read
+// from masters, not from replicas. What a Redis cannot take for a moment is sent
+// again for two seconds at most, also if the client is not to try again.
 //
 // With a Config that [Config.Validate] complains about, every call returns that
 // complaint.
@@ -164,15 +166,21 @@ func (s *Store) readLayout(ctx context.Context, app string, known *layout) (*lay
 	if known != nil {
 		buckets = int(known.buckets)
 	}
-	var reply *redis.SliceCmd
-	_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
+	p := s.client.Pipeline()
+	reply := p.HMGet(ctx, layoutKey(app), "buckets", "layout")
+	if err := s.exec(ctx, p); err != nil {
+		return nil, err
+	}
+	if slices.Contains(reply.Val(), nil) {
+		// Written only where it is missing: a Redis that is out of memory, or that is a
+		// replica, can still be read.
+		p = s.client.Pipeline()
 		p.HSetNX(ctx, layoutKey(app), "buckets", buckets)
 		p.HSetNX(ctx, layoutKey(app), "layout", layoutVersion)
 		reply = p.HMGet(ctx, layoutKey(app), "buckets", "layout")
-		return nil
-	})
-	if err != nil {
-		return nil, err
+		if err := s.exec(ctx, p); err != nil {
+			return nil, err
+		}
 	}
 	var stored struct {
 		Buckets uint32 `redis:"buckets"`

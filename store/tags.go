@@ -391,11 +391,9 @@ func (s *Store) split(ctx context.Context, id tagID) (bool, error) {
 	b := n - level(n)
 	short, long := tagKeys(id, b)
 	if !g.splitting() {
-		var size [2]*redis.IntCmd
-		if _, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-			size[0], size[1] = p.HLen(ctx, short), p.HLen(ctx, long)
-			return nil
-		}); err != nil {
+		p := s.client.Pipeline()
+		size := [2]*redis.IntCmd{p.HLen(ctx, short), p.HLen(ctx, long)}
+		if err := s.exec(ctx, p); err != nil {
 			return false, err
 		}
 		// choice: device tokens that somebody chose so that they meet in one bucket
@@ -690,37 +688,6 @@ func (s *Store) takeOut(ctx context.Context, id tagID, stale []heldHint) error {
 	return s.run(ctx, "tag", calls)
 }
 
-// readDetails returns the packed details of each of tokens, "" where there are
-// none.
-func (s *Store) readDetails(ctx context.Context, l *layout, tokens []device.Token) ([]string, error) {
-	out := make([]string, 0, len(tokens))
-	for part := range slices.Chunk(tokens, pipelineTokens) {
-		groups := group(len(part), pipelineTokens, func(i int) bucket { return l.bucketOf(part[i]) })
-		cmds := make([]*redis.SliceCmd, len(groups))
-		_, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-			for g, members := range groups {
-				raws := make([]string, len(members))
-				for n, i := range members {
-					raws[n] = part[i].Raw()
-				}
-				cmds[g] = p.HMGet(ctx, l.key(l.bucketOf(part[members[0]]), 'x'), raws...)
-			}
-			return nil
-		})
-		if err != nil {
-			return nil, fmt.Errorf("read details of %d device tokens of app %q: %w", len(tokens), l.app, err)
-		}
-		start := len(out)
-		out = out[:start+len(part)]
-		for g, members := range groups {
-			for n, v := range cmds[g].Val() {
-				out[start+members[n]], _ = v.(string) // nil: none
-			}
-		}
-	}
-	return out, nil
-}
-
 // hintsOf are the hints that details ask for.
 func (s *Store) hintsOf(ctx context.Context, l *layout, list []Entry, act tagAct) ([]tagHint, error) {
 	var tokens []device.Token
@@ -815,28 +782,24 @@ func (s *Store) CountTag(ctx context.Context, app, tag string) (int64, error) {
 	counted := min(all, countedBuckets)
 	l := level(all)
 	var marks int64
-	cmds, err := s.client.Pipelined(ctx, func(p redis.Pipeliner) error {
-		for i := range counted {
-			// Evenly spread, so that of those that were split lately, which are half as
-			// full, there is the right share.
-			b := uint32(uint64(i) * uint64(all) / uint64(counted))
-			if b < l/2 || b < all-l {
-				marks++
-			}
-			short, long := tagKeys(id, b)
-			p.HLen(ctx, short)
-			p.HLen(ctx, long)
+	p := s.client.Pipeline()
+	var cmds []*redis.IntCmd
+	for i := range counted {
+		// Evenly spread, so that of those that were split lately, which are half as
+		// full, there is the right share.
+		b := uint32(uint64(i) * uint64(all) / uint64(counted))
+		if b < l/2 || b < all-l {
+			marks++
 		}
-		return nil
-	})
-	if err != nil {
+		short, long := tagKeys(id, b)
+		cmds = append(cmds, p.HLen(ctx, short), p.HLen(ctx, long))
+	}
+	if err := s.exec(ctx, p); err != nil {
 		return 0, fmt.Errorf("count a tag of app %q: %w", app, err)
 	}
 	var sum int64
 	for _, cmd := range cmds {
-		if n, ok := cmd.(*redis.IntCmd); ok {
-			sum += n.Val()
-		}
+		sum += cmd.Val()
 	}
 	return max(0, sum-marks) * int64(all) / int64(counted), nil
 }
