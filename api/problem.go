@@ -85,7 +85,7 @@ func invalid(f *faults) *Problem {
 // unavailable is the problem of a request that Redis kept from being carried out.
 func unavailable(cause error) *Problem {
 	p := problemf(http.StatusServiceUnavailable, codeUnavailable,
-		"the token set cannot be reached: repeat the request later; it may have been carried out, which does no harm")
+		"the token set cannot be reached, or takes no changes now: repeat the request later; it may have been carried out, which does no harm")
 	p.retryAfter, p.cause = retryWhenDown, cause
 	return p
 }

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -57,15 +58,13 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 		return err
 	}
 	defer client.Close()
-	if err := set.Check(ctx); err != nil {
-		log.Warn("redis is not as it should be", zap.Error(err))
-	}
 	if os.Getenv("GOGC") == "" {
 		// Little is live and much is allocated: at the default of 100 a tenth of the
 		// time is the collector's.
 		debug.SetGCPercent(400)
 	}
 	reg := newRegistry()
+	watch := newRedisWatch(set, log, reg)
 	apps := make(map[string]api.App, len(cfg.Apps))
 	for name, app := range cfg.Apps {
 		apps[name] = api.App{Environment: app.Environment}
@@ -78,7 +77,7 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 	if err != nil {
 		return err
 	}
-	probes := newOps(reg, set.Check)
+	probes := newOps(reg, watch.ready, watch.notes)
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/livez", "/readyz", "/metrics":
@@ -87,12 +86,17 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 			door.ServeHTTP(w, r)
 		}
 	})
+	watching, stopWatching := context.WithCancel(ctx)
+	var watcher sync.WaitGroup
+	watcher.Go(func() { watch.run(watching) })
 	err = serveAPI(ctx, cfg.API, h, log, func(a net.Addr) {
 		log.Info("serves the HTTP API", zap.Stringer("address", a), zap.Bool("tls", cfg.API.CertFile != ""))
 		if serving != nil {
 			serving(a)
 		}
 	})
+	stopWatching()
+	watcher.Wait()
 	return errors.Join(err, door.Close())
 }
 

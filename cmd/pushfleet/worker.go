@@ -64,16 +64,14 @@ func runWorkerProcess(ctx context.Context, g *globals, serving func(net.Addr)) e
 		return err
 	}
 	defer client.Close()
-	if err := set.Check(ctx); err != nil {
-		log.Warn("redis is not as it should be", zap.Error(err))
-	}
 	reg := newRegistry()
+	watch := newRedisWatch(set, log, reg)
 	f, err := newFleet(cfg, streams, set, log, reg)
 	if err != nil {
 		return err
 	}
 	ready := func(ctx context.Context) error {
-		return errors.Join(f.worker.Ready(), streams.Ready(ctx), set.Check(ctx))
+		return errors.Join(f.worker.Ready(), streams.Ready(ctx), watch.ready(ctx))
 	}
 	// The probes answer until the worker has drained.
 	probes, stopProbes := context.WithCancel(context.WithoutCancel(ctx))
@@ -81,7 +79,7 @@ func runWorkerProcess(ctx context.Context, g *globals, serving func(net.Addr)) e
 	work, stopWork := context.WithCancelCause(ctx)
 	defer stopWork(nil)
 	g2.Go(func() error {
-		err := serve(probes, cfg.Worker.Listen, newOps(reg, ready, f.fuse.Notes), func(a net.Addr) {
+		err := serve(probes, cfg.Worker.Listen, newOps(reg, ready, f.fuse.Notes, watch.notes), func(a net.Addr) {
 			log.Info("serves /livez, /readyz and /metrics", zap.Stringer("address", a))
 			if serving != nil {
 				serving(a)
@@ -89,6 +87,10 @@ func runWorkerProcess(ctx context.Context, g *globals, serving func(net.Addr)) e
 		})
 		stopWork(err)
 		return err
+	})
+	g2.Go(func() error {
+		watch.run(probes)
+		return nil
 	})
 	g2.Go(func() error {
 		defer stopProbes()
