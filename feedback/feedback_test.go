@@ -21,7 +21,7 @@ import (
 	"github.com/pushfleet/pushfleet/stream"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(testenv.HoldRedis(m)) }
+func TestMain(m *testing.M) { goleak.VerifyTestMain(testenv.HoldRedis(m), goleak.IgnoreAnyFunction(testenv.RedisDialing)) }
 
 var errTest = errors.New("test")
 

@@ -1,13 +1,20 @@
 package main_test
 
 import (
+	"bytes"
 	"fmt"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
+
+	"github.com/pushfleet/pushfleet/internal/testenv"
 )
 
 // configure sets something of the running Redis.
@@ -138,4 +145,91 @@ func TestWorkerWatchesRedis(t *testing.T) {
 	r.ready(t, base, "redis is out of memory")
 	r.configure(t, "maxmemory", "0")
 	r.problem(t, base, "evicts", 0)
+}
+
+// A master of the cluster is killed under an API: requests for its devices are
+// answered with 503 and a time to come again, and are carried out once its replica
+// has taken over, without anybody's doing.
+func TestAPIOutlivesAMaster(t *testing.T) {
+	addr := "127.0.0.1:" + freePort(t)
+	r := newAPIRig(t, "api: {listen: "+addr+"}")
+	cluster, ok := testenv.StartRedisCluster(t, true, "--cluster-node-timeout", "2000", "--cluster-replica-validity-factor", "0")
+	if !ok {
+		t.Fatal("this test needs redis-server")
+	}
+	base := "http://" + addr
+	text, err := os.ReadFile(r.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Two of the six will do; the one to be killed is not among them.
+	seeds := strings.Join(cluster.Addrs()[1:3], `", "`)
+	if err := os.WriteFile(r.config, bytes.Replace(text, []byte(r.redisAddr), []byte(seeds), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := r.start(nil, filepath.Join(r.bin, "pushfleet"), "api", "-c", r.config)
+	r.until("the API", func() error { _, err := r.get(base + "/readyz"); return err })
+	key := r.key("--app", "shop", "--scope", "devices")
+	const devices = 24 // on all masters
+	url := func(n int) string { return fmt.Sprintf("%s/v1/apps/shop/devices/%064x", base, n+1) }
+	// register registers all devices at once, and returns how many were refused.
+	register := func() (refused int64) {
+		t.Helper()
+		var n atomic.Int64
+		var calls sync.WaitGroup
+		for i := range devices {
+			calls.Go(func() {
+				req, err := http.NewRequestWithContext(r.ctx, http.MethodPut, url(i), strings.NewReader(fmt.Sprintf(`{"user":"u-%d"}`, i)))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				req.Header.Set("Authorization", "Bearer "+key)
+				resp, err := http.DefaultClient.Do(req)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				resp.Body.Close()
+				switch resp.StatusCode {
+				case http.StatusOK:
+				case http.StatusServiceUnavailable:
+					n.Add(1)
+					if resp.Header.Get("Retry-After") == "" || resp.Header.Get("Content-Type") != "application/problem+json" {
+						t.Errorf("register: got %s with %v, want a problem and a time", resp.Status, resp.Header)
+					}
+				default:
+					t.Errorf("register: got %s, want 200 or 503", resp.Status)
+				}
+			})
+		}
+		calls.Wait()
+		return n.Load()
+	}
+	if n := register(); n != 0 {
+		t.Errorf("before: got %d refused, want 0", n)
+	}
+	cluster.Masters[0].Kill()
+	start := time.Now()
+	refused := register()
+	if refused == 0 {
+		t.Error("with a master killed: got none refused, so it had no devices")
+	}
+	r.until("registrations", func() error {
+		if n := register(); n > 0 {
+			refused += n
+			return fmt.Errorf("%d are refused", n)
+		}
+		return nil
+	})
+	t.Logf("all is taken %s after the kill; %d were refused", time.Since(start).Round(time.Millisecond), refused)
+	for i := range devices {
+		if status, body := r.http(http.DefaultClient, http.MethodGet, url(i), key, ""); status != http.StatusOK || !strings.Contains(body, fmt.Sprintf(`"u-%d"`, i)) {
+			t.Errorf("device %d: got %d %s, want it with its user", i, status, body)
+		}
+	}
+	r.until("the API to be ready", func() error { _, err := r.get(base + "/readyz"); return err })
+	if err := r.stop(p); err != nil {
+		t.Errorf("SIGTERM: %v, want a clean end", err)
+	}
 }

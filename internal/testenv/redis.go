@@ -188,6 +188,13 @@ func (r *RedisServer) Restart(t testing.TB) {
 	r.proc = proc
 }
 
+// RedisDialing is the function in which a go-redis client that was closed while
+// its server was away still sleeps, for a second at most. Tests that stop servers
+// have goleak pass over it:
+//
+//	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction(testenv.RedisDialing))
+const RedisDialing = "github.com/redis/go-redis/v9/internal/pool.(*ConnPool).tryDial"
+
 // HoldRedis wraps m, so that the server that [Redis] shares among the tests of
 // a binary is kept until all of them have run, rather than until none uses it:
 //
