@@ -11,7 +11,6 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/pushfleet/pushfleet/device"
 	"github.com/pushfleet/pushfleet/feedback"
@@ -21,7 +20,9 @@ import (
 	"github.com/pushfleet/pushfleet/stream"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(testenv.HoldRedis(m), goleak.IgnoreAnyFunction(testenv.RedisDialing)) }
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(testenv.HoldRedis(m), goleak.IgnoreAnyFunction(testenv.RedisDialing))
+}
 
 var errTest = errors.New("test")
 
@@ -317,55 +318,5 @@ func TestSweeperComesToEveryBucket(t *testing.T) {
 	case <-set.done:
 	case <-time.After(20 * time.Second):
 		t.Errorf("swept: got %v, want 4 buckets", set.seen)
-	}
-}
-
-// pruned is a token set that tells what was pruned.
-type pruned struct {
-	mu    sync.Mutex
-	calls map[string]time.Duration // by app, the latest
-	done  chan struct{}            // closed after the eighth
-	n     int
-}
-
-func (*pruned) Buckets(context.Context, string) (int, error) { return 4, nil }
-
-func (*pruned) Sweep(context.Context, string, int) (store.Swept, error) { return store.Swept{}, nil }
-
-func (p *pruned) PruneBucket(_ context.Context, app string, _ int, unseenFor time.Duration) (store.Pruned, error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.calls[app] = unseenFor
-	if p.n++; p.n == 8 {
-		close(p.done)
-	}
-	return store.Pruned{Removed: 2, OverCap: 1}, nil
-}
-
-// Only apps that are told to are pruned, and each cycle is told of once.
-func TestSweeperPrunes(t *testing.T) {
-	t.Parallel()
-	core, logs := observer.New(zap.InfoLevel)
-	set := &pruned{calls: make(map[string]time.Duration), done: make(chan struct{})}
-	s := feedback.NewSweeper(set, []string{"news", "shop"}, 20*time.Millisecond, zap.New(core))
-	s.PruneAfter(set, map[string]time.Duration{"shop": 270 * 24 * time.Hour})
-	run(t, s.Run)
-	select {
-	case <-set.done:
-	case <-time.After(20 * time.Second):
-		t.Fatal("pruned: got less than 8 buckets")
-	}
-	set.mu.Lock()
-	defer set.mu.Unlock()
-	if len(set.calls) != 1 || set.calls["shop"] != 270*24*time.Hour {
-		t.Errorf("pruned: got %v, want shop alone", set.calls)
-	}
-	// Of eight buckets in turn, from any one on, at least one cycle's end is told.
-	told := logs.FilterMessageSnippet("not registered for long").All()
-	if len(told) == 0 {
-		t.Fatal("logs: got none")
-	}
-	if f := told[len(told)-1].ContextMap(); len(told) > 1 && (f["removed"] != int64(8) || f["left_for_later"] != int64(4)) {
-		t.Errorf("logs: got %v, want 8 removed and 4 left in a cycle", f)
 	}
 }

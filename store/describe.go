@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 
-	"github.com/redis/go-redis/v9"
-
 	"github.com/pushfleet/pushfleet/device"
 )
 
@@ -42,12 +40,16 @@ func (s *Store) describe(ctx context.Context, l *layout, entries []Entry, dst []
 		return dst, 0, err
 	}
 	unreadable := 0
-	for i, e := range entries {
+	for _, e := range entries {
 		if !e.Known {
 			unreadable++
 			continue
 		}
-		d, ok := deviceOf(e, packed[i])
+		details := ""
+		if e.Record.Details {
+			details, packed = packed[0], packed[1:]
+		}
+		d, ok := deviceOf(e, details)
 		if !ok {
 			// Registered again or erased since the record was read, or damaged.
 			d, ok, err = s.Device(ctx, l.app, e.Token)

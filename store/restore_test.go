@@ -287,13 +287,10 @@ func TestImportRestoreAndPruneWithoutRedis(t *testing.T) {
 
 func TestImportRestoreAndPruneOnACluster(t *testing.T) {
 	t.Parallel()
-	client, ok := startCluster(t)
+	f, _, ok := onCluster(t, 64, false)
 	if !ok {
-		t.Log("no redis-server to make a cluster of")
 		return
 	}
-	f := &fixture{clock: newClock(), client: client}
-	f.Store = store.New(client, store.Config{Buckets: 64, Clock: f.clock.now})
 	const n = 300 // over all nodes
 	var list []store.Import
 	for i := range n {

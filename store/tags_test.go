@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -370,13 +371,10 @@ func TestSmallTagIsNotAScanOfEverybody(t *testing.T) {
 
 func TestTagsOnACluster(t *testing.T) {
 	t.Parallel()
-	client, ok := startCluster(t)
+	f, _, ok := onCluster(t, 4, false)
 	if !ok {
-		t.Log("no redis-server to make a cluster of")
 		return
 	}
-	f := &fixture{clock: newClock(), client: client}
-	f.Store = store.New(client, store.Config{Buckets: 4, Clock: f.clock.now})
 	f.LimitTags(8)
 	var want []device.Token
 	var regs []device.Registration
@@ -462,7 +460,10 @@ func (m *tagModel) register() {
 	out, err := m.stores[n].RegisterMany(m.t.Context(), app, regs)
 	m.cut[n].set(1 << 30)
 	if err != nil && len(out) == 0 {
-		m.t.Fatal(err)
+		if !errors.As(err, new(cutError)) {
+			m.t.Fatal(err)
+		}
+		return // nothing was done
 	}
 	for i, r := range out {
 		if r.Err != nil {

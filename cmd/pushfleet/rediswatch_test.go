@@ -17,8 +17,8 @@ import (
 	"github.com/pushfleet/pushfleet/internal/testenv"
 )
 
-// configure sets something of the running Redis.
-func (r *rig) configure(t *testing.T, name, value string) {
+// configSet sets something of the running Redis.
+func (r *rig) configSet(t *testing.T, name, value string) {
 	t.Helper()
 	client := redis.NewClient(&redis.Options{Addr: r.redisAddr})
 	defer client.Close()
@@ -86,21 +86,21 @@ func TestAPIWatchesRedis(t *testing.T) {
 	}
 	register(http.StatusOK, "application/json")
 
-	r.configure(t, "maxmemory-policy", "allkeys-lru")
+	r.configSet(t, "maxmemory-policy", "allkeys-lru")
 	r.unready(t, base, "maxmemory-policy is allkeys-lru, and must be noeviction")
 	r.problem(t, base, "evicts", 1)
-	r.configure(t, "maxmemory-policy", "noeviction")
+	r.configSet(t, "maxmemory-policy", "noeviction")
 	r.ready(t, base, "ok\n")
 	r.problem(t, base, "evicts", 0)
 
-	r.configure(t, "maxmemory", "1")
+	r.configSet(t, "maxmemory", "1")
 	r.ready(t, base, "redis is out of memory")
 	r.problem(t, base, "out_of_memory", 1)
 	register(http.StatusServiceUnavailable, "application/problem+json")
 	if status, body := r.http(http.DefaultClient, http.MethodGet, url, key, ""); status != http.StatusOK {
 		t.Errorf("read while out of memory: got %d %s, want 200", status, body)
 	}
-	r.configure(t, "maxmemory", "0")
+	r.configSet(t, "maxmemory", "0")
 	register(http.StatusOK, "application/json")
 
 	// A replica: of a master that is not there, so it keeps what it has.
@@ -130,20 +130,20 @@ func TestWorkerWatchesRedis(t *testing.T) {
 	r := newRig(t)
 	ops := "127.0.0.1:" + freePort(t)
 	base := "http://" + ops
-	r.configure(t, "maxmemory-policy", "volatile-ttl")
+	r.configSet(t, "maxmemory-policy", "volatile-ttl")
 	r.start([]string{"PUSHFLEET_WORKER_NAME=w1", "PUSHFLEET_WORKER_LISTEN=" + ops}, filepath.Join(r.bin, "pushfleet"), "worker", "-c", r.config)
 	r.until("the worker's answer", func() error { _, err := r.get(base + "/livez"); return err })
 	r.unready(t, base, "maxmemory-policy is volatile-ttl")
-	r.configure(t, "maxmemory-policy", "noeviction")
+	r.configSet(t, "maxmemory-policy", "noeviction")
 	r.until("the worker", func() error { _, err := r.get(base + "/readyz"); return err })
-	r.configure(t, "maxmemory-policy", "allkeys-lfu")
+	r.configSet(t, "maxmemory-policy", "allkeys-lfu")
 	r.unready(t, base, "maxmemory-policy is allkeys-lfu")
 	r.problem(t, base, "evicts", 1)
-	r.configure(t, "maxmemory-policy", "noeviction")
+	r.configSet(t, "maxmemory-policy", "noeviction")
 	r.ready(t, base, "ok\n")
-	r.configure(t, "maxmemory", "1")
+	r.configSet(t, "maxmemory", "1")
 	r.ready(t, base, "redis is out of memory")
-	r.configure(t, "maxmemory", "0")
+	r.configSet(t, "maxmemory", "0")
 	r.problem(t, base, "evicts", 0)
 }
 

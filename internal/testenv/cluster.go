@@ -186,3 +186,26 @@ func (c *RedisCluster) MoveSlot(ctx context.Context, slot int, from, to *RedisNo
 	}
 	return errors.Join(errs...)
 }
+
+// AwaitReplica waits until a replica of the node has all that the node has taken
+// so far.
+func (n *RedisNode) AwaitReplica(ctx context.Context, t testing.TB) {
+	t.Helper()
+	conn := n.Client.Conn()
+	defer conn.Close() //nolint:errcheck // it may be dead by now
+	// WAIT is about the writes of its own connection, so it needs one, to a slot that
+	// is here.
+	var err error
+	for i := range 1000 {
+		if err = conn.Set(ctx, fmt.Sprint("probe-", i), 1, time.Minute).Err(); err == nil || !redis.HasErrorPrefix(err, "MOVED") {
+			break
+		}
+	}
+	if err != nil {
+		t.Fatalf("write to a master: %v", err)
+	}
+	got, err := conn.Wait(ctx, 1, 20*time.Second).Result()
+	if err != nil || got < 1 {
+		t.Fatalf("wait for a replica: got %d, %v, want 1", got, err)
+	}
+}
