@@ -263,7 +263,7 @@ func (f *fleet) states() map[device.State]int {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	entries, err := f.set.ScanBuckets(f.ctx, "shop", 0, n, nil)
+	entries, err := f.set.ScanBuckets(f.ctx, "shop", n, 0, n, nil)
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -173,21 +173,18 @@ func (s *Store) apply(ctx context.Context, l *layout, verdicts []Verdict, out []
 	if len(todo) == 0 {
 		return nil
 	}
-	groups := group(len(todo), scriptItems, func(i int) bucket { return l.bucketOf(verdicts[todo[i]].Token) })
-	calls := make([]call, len(groups))
-	for g, members := range groups {
-		b := l.bucketOf(verdicts[todo[members[0]]].Token)
-		calls[g].keys = []string{l.key(b, 'd')}
-		calls[g].args = append(make([]any, 0, 1+6*len(members)), s.now())
-		for _, i := range members {
+	parts := s.onBuckets(ctx, l, bucketScript{
+		name: "apply", kinds: "d", head: []any{s.now()}, items: len(todo),
+		token: func(i int) device.Token { return verdicts[todo[i]].Token },
+		args: func(dst []any, i int) []any {
 			v := &verdicts[todo[i]]
-			calls[g].args = append(calls[g].args,
-				v.Token.Raw(), uint8(v.Said), v.Generation, v.deadFrom(), unixMilli(v.SentAt), uint8(v.Reason))
-		}
-	}
-	err := s.run(ctx, "apply", calls)
-	for g, members := range groups {
-		reply, replyErr := calls[g].ints(len(members))
+			return append(dst, uint8(v.Said), v.Generation, v.deadFrom(), unixMilli(v.SentAt), uint8(v.Reason))
+		},
+	})
+	err := partsError(parts)
+	for g := range parts {
+		members := parts[g].members
+		reply, replyErr := parts[g].ints(len(members))
 		if replyErr != nil {
 			if err == nil {
 				err = replyErr

@@ -2,6 +2,8 @@ package store_test
 
 import (
 	"fmt"
+	"slices"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -138,7 +140,7 @@ func BenchmarkScan(b *testing.B) {
 	for i := 0; b.Loop(); i++ {
 		var err error
 		from := i * step % store.DefaultBuckets
-		if dst, err = st.ScanBuckets(b.Context(), app, from, from+step, dst[:0]); err != nil {
+		if dst, err = st.ScanBuckets(b.Context(), app, store.DefaultBuckets, from, from+step, dst[:0]); err != nil {
 			b.Fatal(err)
 		}
 	}
@@ -159,4 +161,83 @@ func BenchmarkMiniredis(b *testing.B) {
 		}
 	}
 	perSecond(b, n, "registrations")
+}
+
+// What doubling a million devices takes, and what a registration takes meanwhile:
+// one step after the other, and with a pause after each as long as the step.
+func BenchmarkDoubling(b *testing.B) {
+	const devices, buckets = 1_000_000, 4096
+	for _, bm := range []struct {
+		name   string
+		reg    func(device.Token) device.Registration
+		gentle bool
+	}{
+		{"bare", registration, false},
+		{"bare, gentle", registration, true},
+		{"with user and install, gentle", withUser, true},
+	} {
+		b.Run(bm.name, func(b *testing.B) {
+			db := testenv.Redis(b)
+			st := store.New(db.Client, store.Config{Buckets: buckets})
+			fill(b, st, devices, bm.reg)
+			b.ReportMetric(float64(bytesOf(b, db.Client))/devices, "bytes/device-before")
+			other := store.New(sibling(b, db), store.Config{})
+			quiet := latencies(b, other, bm.reg, func(n int) bool { return n < 3000 })
+			var done atomic.Bool
+			took := make(chan time.Duration, 1)
+			go func() {
+				defer done.Store(true)
+				begun := time.Now()
+				for {
+					step := time.Now()
+					g, err := st.Grow(b.Context(), app)
+					if err != nil || !g.Doubling && !g.Began {
+						if err != nil || !g.Ended {
+							b.Errorf("Grow: got %+v, %v", g, err)
+						}
+						took <- time.Since(begun)
+						return
+					}
+					if bm.gentle {
+						select {
+						case <-time.After(time.Since(step)):
+						case <-b.Context().Done():
+						}
+					}
+				}
+			}()
+			busy := latencies(b, other, bm.reg, func(int) bool { return !done.Load() })
+			b.ReportMetric((<-took).Seconds(), "s/doubling")
+			b.ReportMetric(float64(bytesOf(b, db.Client))/devices, "bytes/device-after")
+			for name, list := range map[string][]time.Duration{"quiet": quiet, "busy": busy} {
+				for _, percent := range []int{50, 99} {
+					b.ReportMetric(float64(list[len(list)*percent/100].Microseconds()), fmt.Sprintf("µs/%s-p%d", name, percent))
+				}
+				b.ReportMetric(float64(list[len(list)-1].Microseconds()), "µs/"+name+"-max")
+			}
+			for key, enc := range encodings(b, db.Client) {
+				if enc != "listpack" {
+					b.Fatalf("encoding of %s: got %s, want listpack", key, enc)
+				}
+			}
+		})
+	}
+}
+
+// latencies are what registrations took, one after the other, in their order of
+// length.
+func latencies(
+	b *testing.B, st *store.Store, reg func(device.Token) device.Registration, more func(n int) bool,
+) (list []time.Duration) {
+	b.Helper()
+	for n := 0; more(n); n++ {
+		reg := reg(token(n * 7919 % 1_000_000))
+		begun := time.Now()
+		if _, err := st.Register(b.Context(), app, reg); err != nil {
+			b.Fatal(err)
+		}
+		list = append(list, time.Since(begun))
+	}
+	slices.Sort(list)
+	return list
 }

@@ -101,7 +101,7 @@ func TestOnACluster(t *testing.T) {
 			t.Fatalf("verdict %d: got %v, want %v", i, a, store.RemovedIt)
 		}
 	}
-	if all, err := f.ScanBuckets(t.Context(), app, 0, 64, nil); err != nil || len(all) != 2*n {
+	if all, err := f.ScanBuckets(t.Context(), app, 64, 0, 64, nil); err != nil || len(all) != 2*n {
 		t.Errorf("ScanBuckets: got %d, %v, want %d", len(all), err, 2*n)
 	}
 	if c, err := f.Count(t.Context(), app); err != nil || c != 2*n {

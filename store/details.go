@@ -72,28 +72,67 @@ func unpackDetails(packed string, d *device.Device) error {
 // readDetails returns the packed details of each of tokens, "" where there are
 // none.
 func (s *Store) readDetails(ctx context.Context, l *layout, tokens []device.Token) ([]string, error) {
-	out := make([]string, 0, len(tokens))
-	for part := range slices.Chunk(tokens, pipelineTokens) {
-		groups := group(len(part), pipelineTokens, func(i int) bucket { return l.bucketOf(part[i]) })
-		cmds := make([]*redis.SliceCmd, len(groups))
-		p := s.client.Pipeline()
-		for g, members := range groups {
-			raws := make([]string, len(members))
-			for n, i := range members {
-				raws[n] = part[i].Raw()
-			}
-			cmds[g] = p.HMGet(ctx, l.key(l.bucketOf(part[members[0]]), 'x'), raws...)
-		}
-		if err := s.exec(ctx, p); err != nil {
+	out := make([]string, len(tokens))
+	for from := 0; from < len(tokens); from += pipelineTokens {
+		to := min(from+pipelineTokens, len(tokens))
+		err := s.reading(ctx, l, func(l *layout) (missed bool, err error) {
+			return s.readDetailsBy(ctx, l, tokens[from:to], out[from:to])
+		})
+		if err != nil {
 			return nil, fmt.Errorf("read details of %d device tokens of app %q: %w", len(tokens), l.app, err)
-		}
-		start := len(out)
-		out = out[:start+len(part)]
-		for g, members := range groups {
-			for n, v := range cmds[g].Val() {
-				out[start+members[n]], _ = v.(string) // nil: none
-			}
 		}
 	}
 	return out, nil
+}
+
+// readDetailsBy fills in out, and reports whether any are missing.
+func (s *Store) readDetailsBy(ctx context.Context, l *layout, tokens []device.Token, out []string) (missed bool, err error) {
+	all := make([]int, len(tokens))
+	for i := range all {
+		all[i] = i
+	}
+	if err := s.readDetailsIn(ctx, l, l.firstOf, tokens, all, out); err != nil {
+		return false, err
+	}
+	var moved []int // maybe
+	for i, t := range tokens {
+		if out[i] == "" {
+			missed = true
+			if _, ok := l.left(l.bucketOf(t)); ok {
+				moved = append(moved, i)
+			}
+		}
+	}
+	if err := s.readDetailsIn(ctx, l, l.bucketOf, tokens, moved, out); err != nil {
+		return false, err
+	}
+	return missed && slices.Contains(out, ""), nil
+}
+
+// readDetailsIn reads those of some of tokens from the buckets that where says.
+func (s *Store) readDetailsIn(
+	ctx context.Context, l *layout, where func(device.Token) bucket, tokens []device.Token, some []int, out []string,
+) error {
+	if len(some) == 0 {
+		return nil
+	}
+	groups := group(len(some), pipelineTokens, func(n int) bucket { return where(tokens[some[n]]) })
+	cmds := make([]*redis.SliceCmd, len(groups))
+	p := s.client.Pipeline()
+	for g, members := range groups {
+		raws := make([]string, len(members))
+		for n, m := range members {
+			raws[n] = tokens[some[m]].Raw()
+		}
+		cmds[g] = p.HMGet(ctx, l.key(where(tokens[some[members[0]]]), 'x'), raws...)
+	}
+	if err := s.exec(ctx, p); err != nil {
+		return err
+	}
+	for g, members := range groups {
+		for n, v := range cmds[g].Val() {
+			out[some[members[n]]], _ = v.(string) // nil: none
+		}
+	}
+	return nil
 }

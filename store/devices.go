@@ -20,36 +20,80 @@ func (s *Store) Device(ctx context.Context, app string, t device.Token) (d devic
 	if err != nil {
 		return d, false, err
 	}
-	b := l.bucketOf(t)
-	p := s.client.Pipeline()
-	record := p.HGet(ctx, l.key(b, 'd'), t.Raw())
-	det := p.HGet(ctx, l.key(b, 'x'), t.Raw())
-	if err := s.exec(ctx, p); err != nil {
-		return d, false, fmt.Errorf("read a device of app %q: %w", app, err)
-	}
-	packed, err := record.Result()
-	if errors.Is(err, redis.Nil) {
-		return d, false, nil
-	}
+	var got packedDevice
+	err = s.reading(ctx, l, func(l *layout) (missed bool, err error) {
+		got = packedDevice{}
+		for _, b := range slices.Compact([]bucket{l.firstOf(t), l.bucketOf(t)}) {
+			p, err := s.readDevice(ctx, l, b, t)
+			if err != nil {
+				return false, err
+			}
+			if p.record != "" {
+				got = p
+			}
+			// One that moves may leave between the two.
+			if got.whole() {
+				return false, nil
+			}
+		}
+		return true, nil
+	})
 	if err != nil {
 		return d, false, fmt.Errorf("read a device of app %q: %w", app, err)
 	}
+	if got.record == "" {
+		return d, false, nil
+	}
 	d.Token = t
-	if d.Record, err = device.ParseRecord(packed); err != nil {
+	if d.Record, err = device.ParseRecord(got.record); err != nil {
 		return d, false, fmt.Errorf("read a device of app %q: %w", app, err)
 	}
 	d.Environment, d.Kind = d.Record.Environment, d.Record.Kind
 	if d.Record.RegisteredAt > 0 {
 		d.CreatedAt = d.Record.Registered()
 	}
-	more, err := det.Result()
-	if err == nil {
-		err = unpackDetails(more, &d)
-	}
-	if err != nil && !errors.Is(err, redis.Nil) {
-		return d, false, fmt.Errorf("read the details of a device of app %q: %w", app, err)
+	if got.detailed {
+		if err := unpackDetails(got.details, &d); err != nil {
+			return d, false, fmt.Errorf("read the details of a device of app %q: %w", app, err)
+		}
 	}
 	return d, true, nil
+}
+
+// packedDevice is what one bucket has of a device token; "" is no record.
+type packedDevice struct {
+	record, details string
+	detailed        bool
+}
+
+// whole reports whether nothing can be missing.
+func (p *packedDevice) whole() bool {
+	if p.record == "" {
+		return false
+	}
+	r, err := device.ParseRecord(p.record)
+	return err != nil || !r.Details || p.detailed
+}
+
+func (s *Store) readDevice(ctx context.Context, l *layout, b bucket, t device.Token) (p packedDevice, err error) {
+	if t.IsZero() {
+		return p, nil
+	}
+	pipe := s.client.Pipeline()
+	record := pipe.HGet(ctx, l.key(b, 'd'), t.Raw())
+	det := pipe.HGet(ctx, l.key(b, 'x'), t.Raw())
+	if err := s.exec(ctx, pipe); err != nil {
+		return p, err
+	}
+	if p.record, err = record.Result(); err != nil && !errors.Is(err, redis.Nil) {
+		return p, err
+	}
+	p.details, err = det.Result()
+	p.detailed = err == nil
+	if errors.Is(err, redis.Nil) {
+		err = nil
+	}
+	return p, err
 }
 
 // Delete removes a device token for a reason of ours, leaving a tombstone, and
@@ -85,42 +129,102 @@ func (s *Store) DeleteMany(ctx context.Context, app string, tokens []device.Toke
 }
 
 // Buckets is how many buckets the token set of app has. They are numbered from 0
-// for [Store.ScanBuckets] and [Store.Sweep].
+// for [Store.ScanBuckets] and [Store.Sweep]. While they double, it is the count
+// before.
 func (s *Store) Buckets(ctx context.Context, app string) (int, error) {
 	l, err := s.layout(ctx, app)
 	if err != nil {
 		return 0, err
 	}
-	return int(l.buckets), nil
+	return int(l.begun()), nil
 }
 
-// numbered are the buckets with a number: of short and of long device tokens.
-func (l *layout) numbered(n int) ([2]bucket, error) {
-	if n < 0 || n >= int(l.buckets) {
-		return [2]bucket{}, fmt.Errorf("app %q has buckets 0 to %d, not %d", l.app, l.buckets-1, n)
+// numbered are the buckets with a number: of short and of long device tokens, and
+// what is split off from them.
+func (l *layout) numbered(n int) ([]bucket, error) {
+	if n < 0 || n >= int(l.begun()) {
+		return nil, fmt.Errorf("app %q has buckets 0 to %d, not %d", l.app, l.begun()-1, n)
 	}
-	return [2]bucket{bucket(n), bucket(n) | longBucket}, nil
+	list := []bucket{bucket(n), bucket(n) | longBucket}
+	if l.from != 0 {
+		half := bucket(n) + bucket(l.from)
+		list = append(list, half, half|longBucket)
+	}
+	return list, nil
 }
 
-// ScanBuckets appends an Entry for every device token in the buckets from one
-// number up to, but without, another to dst: removed and quarantined ones too, in
-// no order, each once. What is registered while it runs may be among them. Device
+// ScanBuckets appends an Entry to dst for every device token in the buckets from
+// one number up to, but without, another: removed and quarantined ones too, in no
+// order, each once. What is registered while it runs may be among them. Device
 // tokens of one bucket share a string of some kilobytes: clone what is kept long.
-func (s *Store) ScanBuckets(ctx context.Context, app string, from, to int, dst []Entry) ([]Entry, error) {
+//
+// The numbers are those of a time when there were n0 buckets, as [Store.Buckets]
+// said then, whatever they have doubled to since: number n stands for all buckets
+// whose number is n modulo n0. So a scan in many calls, by many processes, that
+// keeps the n0 of its beginning comes exactly once to a device token that is in
+// the token set throughout.
+func (s *Store) ScanBuckets(ctx context.Context, app string, n0, from, to int, dst []Entry) ([]Entry, error) {
 	l, err := s.layout(ctx, app)
+	if err == nil && n0 > int(l.begun()) { // read before a doubling that others know of
+		l, err = s.newLayout(ctx, app, l)
+	}
 	if err != nil {
 		return dst, err
 	}
-	if from < 0 || to > int(l.buckets) || from > to {
-		return dst, fmt.Errorf("app %q has buckets 0 to %d, not %d to %d", app, l.buckets-1, from, to-1)
+	if n0 < 1 || n0 > int(l.begun()) || n0&(n0-1) != 0 {
+		return dst, fmt.Errorf("app %q has %d buckets, and never had %d", app, l.begun(), n0)
 	}
-	var list []bucket
-	for n := from; n < to; n++ {
-		list = append(list, bucket(n), bucket(n)|longBucket)
+	if from < 0 || to > n0 || from > to {
+		return dst, fmt.Errorf("app %q had buckets 0 to %d, not %d to %d", app, n0-1, from, to-1)
 	}
-	out, err := s.scan(ctx, l, list, dst)
+	var out []Entry
+	err = s.reading(ctx, l, func(l *layout) (missed bool, err error) {
+		out, err = s.scanClasses(ctx, l, uint32(n0), uint32(from), uint32(to), dst)
+		return true, err // whether it missed something cannot be told
+	})
 	if err != nil {
 		return dst, fmt.Errorf("scan buckets %d to %d of app %q: %w", from, to-1, app, err)
+	}
+	return out, nil
+}
+
+func (s *Store) scanClasses(ctx context.Context, l *layout, n0, from, to uint32, dst []Entry) ([]Entry, error) {
+	var whole, olds, news []bucket
+	for n := from; n < to; n++ {
+		for b := bucket(n); b < bucket(l.begun()); b += bucket(n0) {
+			for _, b := range []bucket{b, b | longBucket} {
+				half := b + bucket(l.from)
+				if l.from == 0 {
+					whole = append(whole, b)
+				} else if _, ok := l.left(half); ok {
+					olds, news = append(olds, b), append(news, half)
+				} else {
+					whole = append(whole, b, half)
+				}
+			}
+		}
+	}
+	out, err := s.scan(ctx, l, whole, dst)
+	if err != nil || len(olds) == 0 {
+		return out, err
+	}
+	// The old ones first: what moves is put before it is dropped.
+	before, err := s.scan(ctx, l, olds, nil)
+	if err != nil {
+		return dst, err
+	}
+	kept := len(out)
+	if out, err = s.scan(ctx, l, news, out); err != nil {
+		return dst, err
+	}
+	there := make(map[device.Token]bool, len(out)-kept)
+	for i := range out[kept:] {
+		there[out[kept+i].Token] = true
+	}
+	for i := range before {
+		if !there[before[i].Token] {
+			out = append(out, before[i])
+		}
 	}
 	return out, nil
 }
@@ -134,6 +238,9 @@ func (s *Store) scan(ctx context.Context, l *layout, list []bucket, dst []Entry)
 			keys[i] = l.key(b, 'd')
 		}
 		err := s.readHashes(ctx, keys, func(_ int, field, value string) {
+			if field == "" {
+				return // the mark
+			}
 			e := Entry{Token: device.TokenFromRaw(field)}
 			e.Record, e.Err = device.ParseRecord(value)
 			e.Known = e.Err == nil
@@ -144,29 +251,4 @@ func (s *Store) scan(ctx context.Context, l *layout, list []bucket, dst []Entry)
 		}
 	}
 	return out, nil
-}
-
-// Count is how many device tokens of app are in the token set. It counts fields
-// without reading them, so removed ones that are still remembered, and
-// quarantined ones, are among them.
-func (s *Store) Count(ctx context.Context, app string) (int64, error) {
-	l, err := s.layout(ctx, app)
-	if err != nil {
-		return 0, err
-	}
-	var total int64
-	for from := uint32(0); from < l.buckets; from += pipelineTokens {
-		p := s.client.Pipeline()
-		var cmds []*redis.IntCmd
-		for n := from; n < min(from+pipelineTokens, l.buckets); n++ {
-			cmds = append(cmds, p.HLen(ctx, l.key(bucket(n), 'd')), p.HLen(ctx, l.key(bucket(n)|longBucket, 'd')))
-		}
-		if err := s.exec(ctx, p); err != nil {
-			return 0, fmt.Errorf("count device tokens of app %q: %w", app, err)
-		}
-		for _, cmd := range cmds {
-			total += cmd.Val()
-		}
-	}
-	return total, nil
 }

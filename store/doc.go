@@ -17,6 +17,9 @@
 //   - Replacing a device token is several steps, since Redis Cluster has no script
 //     over two buckets. A reader finds the new one, or both, but never neither,
 //     and the old one goes whatever crashes: see [Store.Register] and [Store.Sweep].
+//   - The buckets of an app double under a running fleet ([Store.Grow]). Meanwhile
+//     what is registered is found and scanned as ever, and who goes by an older
+//     layout, however long it was frozen, writes nothing where nobody looks.
 //   - Doing anything twice does no harm, so a caller that is not sure repeats.
 //   - No error holds a device token.
 //   - What Redis could not take for a moment is sent again for two seconds

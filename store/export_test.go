@@ -35,3 +35,28 @@ var EachField = eachField
 
 // GrowthKey is where the growth of an app's tags is.
 var GrowthKey = growthKey
+
+// BucketKey is the key of where t belongs if app has so many buckets.
+func BucketKey(app string, buckets int, t device.Token, kind byte) string {
+	l := &layout{app: app, buckets: uint32(buckets)}
+	return l.key(l.bucketOf(t), kind)
+}
+
+// SlotsKey is the key of where the slots of k belong in an index, u or i.
+func SlotsKey(app string, buckets int, ix byte, k device.Key) (slots, long string) {
+	l := &layout{app: app, buckets: uint32(buckets)}
+	return l.slotKeys(index(ix), l.slotBucket(k))
+}
+
+// ScriptNames are the files in lua.
+func (s *Store) ScriptNames() (names []string) {
+	for name := range s.scripts {
+		names = append(names, name)
+	}
+	return names
+}
+
+// RunScript runs one script.
+func (s *Store) RunScript(ctx context.Context, name string, keys []string, args ...any) error {
+	return s.client.Eval(ctx, s.scripts[name].text, keys, args...).Err()
+}

@@ -54,7 +54,7 @@ func TestRedisGone(t *testing.T) {
 				return err
 			},
 			"ScanBuckets": func(ctx context.Context) error {
-				got, err := f.ScanBuckets(ctx, app, 0, 4, kept)
+				got, err := f.ScanBuckets(ctx, app, 4, 0, 4, kept)
 				if len(got) != 1 {
 					t.Errorf("ScanBuckets: got %+v, want what was there before", got)
 				}

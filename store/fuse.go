@@ -188,29 +188,24 @@ func (s *Store) TakeBack(ctx context.Context, app string, list []Rejection) (Tak
 		}
 		holds[n].args = append(holds[n].args, hashField(job.RecipientHash(list[i].Token)), list[i].Sequence)
 	}
-	groups := group(len(list), scriptItems, func(i int) bucket { return l.bucketOf(list[i].Token) })
-	releases := make([]call, len(groups))
-	for g, members := range groups {
-		releases[g].keys = []string{l.key(l.bucketOf(list[members[0]].Token), 'd')}
-		for _, i := range members {
-			releases[g].args = append(releases[g].args, list[i].Token.Raw(), list[i].Generation)
-		}
+	err = s.run(ctx, "progress_hold", holds)
+	if err == nil {
+		did.Opened, err = sum(holds)
 	}
-	for _, step := range []struct {
-		script string
-		calls  []call
-		count  *int
-	}{{"progress_hold", holds, &did.Opened}, {"fuse_release", releases, &did.Released}} {
-		if err := s.run(ctx, step.script, step.calls); err != nil {
-			return did, fmt.Errorf("take back %d rejections of app %q: %w", len(list), app, err)
+	if err == nil {
+		parts := s.onBuckets(ctx, l, bucketScript{
+			name: "fuse_release", kinds: "d", items: len(list),
+			token: func(i int) device.Token { return list[i].Token },
+			args:  func(dst []any, i int) []any { return append(dst, list[i].Generation) },
+		})
+		releases := make([]call, len(parts))
+		for i := range parts {
+			releases[i] = parts[i].call
 		}
-		for i := range step.calls {
-			n, ok := step.calls[i].reply.(int64)
-			if !ok {
-				return did, fmt.Errorf("take back %d rejections of app %q: %w", len(list), app, errReply)
-			}
-			*step.count += int(n)
-		}
+		did.Released, err = sum(releases)
+	}
+	if err != nil {
+		return did, fmt.Errorf("take back %d rejections of app %q: %w", len(list), app, err)
 	}
 	return did, nil
 }

@@ -141,26 +141,22 @@ func (s *Store) importRecords(ctx context.Context, l *layout, wave []*registerin
 	if len(todo) == 0 {
 		return
 	}
-	groups := group(len(todo), scriptItems, func(i int) bucket { return l.bucketOf(todo[i].token) })
-	calls := make([]call, len(groups))
-	for g, members := range groups {
-		b := l.bucketOf(todo[members[0]].token)
-		calls[g].keys = []string{l.key(b, 'd'), l.key(b, 'x'), l.key(b, 'r')}
-		calls[g].args = append(make([]any, 0, 2+7*len(members)), s.now(), todo[members[0]].source.overwrite)
-		for _, i := range members {
+	parts := s.onBuckets(ctx, l, bucketScript{
+		name: "import", kinds: "dxr", head: []any{s.now(), todo[0].source.overwrite}, items: len(todo),
+		token: func(i int) device.Token { return todo[i].token },
+		args: func(dst []any, i int) []any {
 			r := todo[i]
 			record := device.Record{
 				Environment: r.reg.Environment, Kind: r.reg.Kind, User: r.user, Install: r.install,
 				Accepted: r.source.Accepted,
 			}
-			calls[g].args = append(calls[g].args,
-				r.token.Raw(), string(record.Append(nil)), r.details,
+			return append(dst, string(record.Append(nil)), r.details,
 				unixMilli(r.source.RegisteredAt), unixMilli(r.source.CreatedAt), r.after, packOlder(r.pending))
-		}
-	}
-	_ = s.run(ctx, "import", calls) // each call has its error
-	for g, members := range groups {
-		reply, err := calls[g].list(6 * len(members))
+		},
+	})
+	for g := range parts {
+		members := parts[g].members
+		reply, err := parts[g].list(6 * len(members))
 		for n, i := range members {
 			one := err
 			if one == nil {

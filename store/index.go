@@ -169,46 +169,103 @@ func named(r device.Record, ix index) device.Key {
 // may be there twice.
 func (s *Store) readIndex(ctx context.Context, l *layout, ix index, keys []device.Key) ([][]slot, error) {
 	out := make([][]slot, len(keys))
-	todo := make([]int, len(keys))
-	for i := range todo {
-		todo[i] = i
+	left := false
+	err := s.reading(ctx, l, func(l *layout) (_ bool, err error) {
+		clear(out)
+		var moving []int
+		for i, k := range keys {
+			if _, ok := l.slotLeft(l.slotBucket(k)); ok {
+				moving = append(moving, i)
+			}
+		}
+		// The bucket that they leave first: then they are found in one of them.
+		var olds map[int][]slot
+		if len(moving) > 0 {
+			left, err = s.readIndexAt(ctx, l, ix, keys, moving, out, func(k device.Key) uint32 {
+				n, _ := l.slotLeft(l.slotBucket(k))
+				return n
+			})
+			if left || err != nil {
+				return left, err
+			}
+			olds = make(map[int][]slot, len(moving))
+			for _, i := range moving {
+				olds[i], out[i] = out[i], nil
+			}
+		}
+		all := make([]int, len(keys))
+		for i := range all {
+			all[i] = i
+		}
+		left, err = s.readIndexAt(ctx, l, ix, keys, all, out, l.slotBucket)
+		for i, list := range olds {
+			for _, o := range list {
+				if !slices.ContainsFunc(out[i], func(h slot) bool { return h.token == o.token }) {
+					out[i] = append(out[i], o)
+				}
+			}
+		}
+		return left, err
+	})
+	if err == nil && left {
+		err = errMarkedAhead
 	}
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+// readIndexAt sets out for each position in todo, from the bucket that where
+// says. It reports whether one was left by the time it was read.
+func (s *Store) readIndexAt(
+	ctx context.Context, l *layout, ix index, keys []device.Key, todo []int, out [][]slot, where func(device.Key) uint32,
+) (left bool, err error) {
 	for _, width := range readSlots {
 		if len(todo) == 0 {
-			return out, nil
+			break
 		}
 		var next []int
 		for part := range slices.Chunk(todo, pipelineTokens/width) {
-			more, err := s.readSlots(ctx, l, ix, keys, part, width, out)
-			if err != nil {
-				return nil, err
+			more, left, err := s.readSlots(ctx, l, ix, keys, part, width, out, where)
+			if left || err != nil {
+				return left, err
 			}
 			next = append(next, more...)
 		}
 		todo = next
 	}
-	return out, nil
+	return false, nil
 }
 
 // readSlots sets out for each position in todo to its first width slots, and
 // returns the positions where there may be more.
 func (s *Store) readSlots(
 	ctx context.Context, l *layout, ix index, keys []device.Key, todo []int, width int, out [][]slot,
-) (more []int, err error) {
+	where func(device.Key) uint32,
+) (more []int, left bool, err error) {
 	cmds := make([]*redis.SliceCmd, len(todo))
 	p := s.client.Pipeline()
 	for i, at := range todo {
-		k, _ := l.slotKeys(ix, keys[at])
-		cmds[i] = p.HMGet(ctx, k, slotFields(keys[at], width)...)
+		k, _ := l.slotKeys(ix, where(keys[at]))
+		// With the bucket's mark: that a slot is missing is no sign.
+		cmds[i] = p.HMGet(ctx, k, append(slotFields(keys[at], width), "")...)
 	}
 	if err := s.exec(ctx, p); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	type longSlot struct{ at, slot int }
 	var long []longSlot
 	for i, at := range todo {
+		values := cmds[i].Val()
+		if len(values) != width+1 {
+			return nil, false, errReply
+		}
+		if mark, ok := values[width].(string); ok && l.isLeft(mark) {
+			return nil, true, nil
+		}
 		out[at] = out[at][:0]
-		for n, v := range cmds[i].Val() {
+		for n, v := range values[:width] {
 			value, ok := v.(string)
 			if !ok || len(value) < slotBytes {
 				break
@@ -226,25 +283,25 @@ func (s *Store) readSlots(
 		}
 	}
 	if len(long) == 0 {
-		return more, nil
+		return more, false, nil
 	}
 	values := make([]*redis.StringCmd, len(long))
 	p = s.client.Pipeline()
 	for i, ls := range long {
-		_, k := l.slotKeys(ix, keys[ls.at])
+		_, k := l.slotKeys(ix, where(keys[ls.at]))
 		values[i] = p.HGet(ctx, k, string(append(keys[ls.at][:], byte(ls.slot))))
 	}
 	if err := s.exec(ctx, p); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	for i, ls := range long {
 		raw, err := values[i].Result()
 		if err != nil && !errors.Is(err, redis.Nil) {
-			return nil, err
+			return nil, false, err
 		}
 		out[ls.at][ls.slot].token = device.TokenFromRaw(raw)
 	}
-	return more, nil
+	return more, false, nil
 }
 
 // slotFields are the fields of the first n slots of k.
@@ -273,34 +330,10 @@ type pointer struct {
 // stops everything else in Redis, and this many take about a millisecond.
 const scriptItems = 256
 
-// pointers groups what is to be put into or taken out of indexes by hash tag.
-func (l *layout) pointers(list []pointer) ([]call, [][]int) {
-	type place struct{ slots, long string }
-	groups := group(len(list), scriptItems, func(i int) place {
-		slots, long := l.slotKeys(list[i].ix, list[i].key)
-		return place{slots, long}
-	})
-	calls := make([]call, len(groups))
-	for g, members := range groups {
-		slots, long := l.slotKeys(list[members[0]].ix, list[members[0]].key)
-		calls[g].keys = []string{slots, long}
-		calls[g].args = make([]any, 0, 3*len(members))
-		for _, i := range members {
-			p := list[i]
-			calls[g].args = append(calls[g].args, string(p.key[:]), p.generation, p.token.Raw())
-		}
-	}
-	return calls, groups
-}
-
 // unpoint takes device tokens out of indexes, unless a later generation put them
 // there.
 func (s *Store) unpoint(ctx context.Context, l *layout, list []pointer) error {
-	if len(list) == 0 {
-		return nil
-	}
-	calls, _ := l.pointers(list)
-	return s.run(ctx, "unindex", calls)
+	return partsError(s.onSlots(ctx, l, "unindex", list))
 }
 
 // pointed is what became of putting a device token into an index.
@@ -312,13 +345,10 @@ type pointed struct {
 // point puts device tokens into indexes, in the order of list.
 func (s *Store) point(ctx context.Context, l *layout, list []pointer) []pointed {
 	out := make([]pointed, len(list))
-	if len(list) == 0 {
-		return out
-	}
-	calls, groups := l.pointers(list)
-	_ = s.run(ctx, "index", calls) // each call has its error
-	for g, members := range groups {
-		reply, err := calls[g].list(2 * len(members))
+	parts := s.onSlots(ctx, l, "index", list)
+	for g := range parts {
+		members := parts[g].members
+		reply, err := parts[g].list(2 * len(members))
 		for n, i := range members {
 			if err != nil {
 				out[i].err = err

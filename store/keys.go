@@ -2,17 +2,13 @@ package store
 
 import (
 	"encoding/base64"
-	"encoding/binary"
 	"strconv"
-
-	"github.com/cespare/xxhash/v2"
-
-	"github.com/pushfleet/pushfleet/device"
 )
 
 // The keys of the token set. Nothing else in pushfleet spells them.
 //
-//	pf:{<app>}:layout         HASH  buckets, layout
+//	pf:{<app>}:layout         HASH  buckets, layout; split while the buckets double (layout.go)
+//	pf:{<app>}:growth         STRING  somebody is at the doubling
 //	pf:{<app>:<bucket>}:d     HASH  device token -> record (device.Record)
 //	pf:{<app>:<bucket>}:x     HASH  device token -> details (details.go)
 //	pf:{<app>:<bucket>}:r     HASH  device token -> replacements not finished (replace.go)
@@ -37,6 +33,9 @@ import (
 // own, with an L before the number. What is in braces is Redis Cluster's hash
 // tag: the keys of one bucket live together, so that one script may write them,
 // and buckets spread over the cluster.
+//
+// In :d, :u and :i the field "" is the bucket's mark, once the app's buckets have
+// doubled: see layout.go.
 //
 // A removed or quarantined device token stays where it is, with a record that
 // says so: one HMGET tells live from removed from unknown, a removal is one
@@ -64,21 +63,6 @@ const longBucket bucket = 1 << 31
 // maxBuckets is the largest bucket count.
 const maxBuckets = 1 << 24
 
-// layout says how the token set of one app is laid out. It is immutable.
-type layout struct {
-	app     string
-	buckets uint32 // a power of two
-}
-
-func (l *layout) bucketOf(t device.Token) bucket {
-	raw := t.Raw()
-	b := bucket(xxhash.Sum64String(raw)) & bucket(l.buckets-1)
-	if len(raw) > shortToken {
-		b |= longBucket
-	}
-	return b
-}
-
 // key spells the key of b that ends in kind: d, x or r.
 func (l *layout) key(b bucket, kind byte) string {
 	return string(l.appendKey(make([]byte, 0, 32), b, kind))
@@ -91,10 +75,9 @@ func (l *layout) appendKey(dst []byte, b bucket, kind byte) []byte {
 	return l.spell(dst, 0, uint32(b), kind)
 }
 
-// slotKeys are the keys of an index that hold k's slots, and long device tokens
-// of them.
-func (l *layout) slotKeys(ix index, k device.Key) (slots, long string) {
-	n := binary.BigEndian.Uint32(k[:]) & (l.buckets*indexSplit - 1)
+// slotKeys are the keys of bucket n of an index: slots, and the long device
+// tokens of them.
+func (l *layout) slotKeys(ix index, n uint32) (slots, long string) {
 	return string(l.spell(nil, byte(ix), n, byte(ix))), string(l.spell(nil, byte(ix), n, 'l'))
 }
 
@@ -114,6 +97,9 @@ const apiKeysKey = "pf:apikeys"
 
 // layoutKey is where the layout of an app is kept.
 func layoutKey(app string) string { return "pf:{" + app + "}:layout" }
+
+// doublingKey says that somebody is at the doubling of an app's buckets.
+func doublingKey(app string) string { return "pf:{" + app + "}:growth" }
 
 // index is one of the indexes that lead to device tokens.
 type index byte

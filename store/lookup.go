@@ -51,11 +51,48 @@ func (s *Store) lookup(ctx context.Context, l *layout, tokens []device.Token, ds
 		for _, t := range part {
 			dst = append(dst, Entry{Token: t})
 		}
-		if err := s.readRecords(ctx, l, dst[at:], sc); err != nil {
+		err := s.reading(ctx, l, func(l *layout) (missed bool, err error) {
+			return s.readEntries(ctx, l, dst[at:], sc)
+		})
+		if err != nil {
 			return dst[:start], fmt.Errorf("look up %d device tokens of app %q: %w", len(tokens), l.app, err)
 		}
 	}
 	return dst, nil
+}
+
+// readEntries fills in entries, and reports whether any is not in the token set.
+func (s *Store) readEntries(ctx context.Context, l *layout, entries []Entry, sc *lookupScratch) (missed bool, err error) {
+	if err := s.readRecords(ctx, entries, sc, l, l.firstOf); err != nil {
+		return false, err
+	}
+	var moved []int // maybe
+	for i := range entries {
+		e := &entries[i]
+		if e.Known || e.Err != nil || e.Token.IsZero() {
+			continue
+		}
+		missed = true
+		if _, ok := l.left(l.bucketOf(e.Token)); ok {
+			moved = append(moved, i)
+		}
+	}
+	if len(moved) == 0 {
+		return missed, nil
+	}
+	again := make([]Entry, len(moved))
+	for k, i := range moved {
+		again[k].Token = entries[i].Token
+	}
+	if err := s.readRecords(ctx, again, sc, l, l.bucketOf); err != nil {
+		return false, err
+	}
+	for k, i := range moved {
+		entries[i] = again[k]
+	}
+	return slices.ContainsFunc(entries, func(e Entry) bool {
+		return !e.Known && e.Err == nil && !e.Token.IsZero()
+	}), nil
 }
 
 // lookupScratch is the memory of one look-up, used again by later ones.
@@ -79,15 +116,18 @@ func (sc *lookupScratch) release(pool *sync.Pool) {
 	pool.Put(sc)
 }
 
-// readRecords fills in entries, by one HMGET for each bucket in one pipeline.
+// readRecords fills in entries from the buckets that where says, by one HMGET for
+// each in one pipeline.
 //
 // The arguments of all commands lie in one slice, and are pointers to strings,
 // which go-redis takes: boxing each string would allocate it again.
-func (s *Store) readRecords(ctx context.Context, l *layout, entries []Entry, sc *lookupScratch) error {
+func (s *Store) readRecords(
+	ctx context.Context, entries []Entry, sc *lookupScratch, l *layout, where func(device.Token) bucket,
+) error {
 	sc.order, sc.raws, sc.key, sc.ends = sc.order[:0], sc.raws[:0], sc.key[:0], sc.ends[:0]
 	sc.keys, sc.args, sc.cmds, sc.queue = sc.keys[:0], sc.args[:0], sc.cmds[:0], sc.queue[:0]
 	for i, e := range entries {
-		sc.order = append(sc.order, uint64(l.bucketOf(e.Token))<<32|uint64(i))
+		sc.order = append(sc.order, uint64(where(e.Token))<<32|uint64(i))
 	}
 	slices.Sort(sc.order)
 	for i, o := range sc.order {
@@ -127,7 +167,8 @@ func (s *Store) readRecords(ctx context.Context, l *layout, entries []Entry, sc 
 		for _, v := range values {
 			e := &entries[uint32(sc.order[i])]
 			i++
-			if packed, ok := v.(string); ok {
+			e.Known, e.Record, e.Err = false, device.Record{}, nil
+			if packed, ok := v.(string); ok && !e.Token.IsZero() { // whose field is the mark
 				e.Record, e.Err = device.ParseRecord(packed)
 				e.Known = e.Err == nil
 			}

@@ -87,7 +87,7 @@ func TestScanBuckets(t *testing.T) {
 		}
 		var all []store.Entry
 		for _, to := range []int{1, 1, buckets} {
-			if all, err = f.ScanBuckets(t.Context(), app, min(len(all), 1), to, all); err != nil {
+			if all, err = f.ScanBuckets(t.Context(), app, buckets, min(len(all), 1), to, all); err != nil {
 				t.Fatal(err)
 			}
 		}
@@ -101,7 +101,7 @@ func TestScanBuckets(t *testing.T) {
 			t.Errorf("%d of %d device tokens were not in any bucket", len(want), n)
 		}
 		for _, b := range [][2]int{{-1, 0}, {0, buckets + 1}, {2, 1}} {
-			if _, err := f.ScanBuckets(t.Context(), app, b[0], b[1], nil); err == nil {
+			if _, err := f.ScanBuckets(t.Context(), app, buckets, b[0], b[1], nil); err == nil {
 				t.Errorf("buckets %v: got no error", b)
 			}
 		}

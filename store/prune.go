@@ -63,7 +63,7 @@ func (s *Store) PruneBucket(ctx context.Context, app string, n int, unseenFor ti
 		return done, err
 	}
 	before := now.Add(-unseenFor)
-	entries, err := s.scan(ctx, l, both[:], nil)
+	entries, err := s.scan(ctx, l, both, nil)
 	if err == nil {
 		done, err = s.pruneCapped(ctx, l, entries, before)
 	}

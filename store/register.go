@@ -285,24 +285,20 @@ func (s *Store) writeRecords(ctx context.Context, l *layout, wave []*registering
 	if len(wave) == 0 {
 		return
 	}
-	groups := group(len(wave), scriptItems, func(i int) bucket { return l.bucketOf(wave[i].token) })
-	calls := make([]call, len(groups))
-	for g, members := range groups {
-		b := l.bucketOf(wave[members[0]].token)
-		calls[g].keys = []string{l.key(b, 'd'), l.key(b, 'x'), l.key(b, 'r')}
-		calls[g].args = append(make([]any, 0, 1+5*len(members)), s.now())
-		for _, i := range members {
+	parts := s.onBuckets(ctx, l, bucketScript{
+		name: "register", kinds: "dxr", head: []any{s.now()}, items: len(wave),
+		token: func(i int) device.Token { return wave[i].token },
+		args: func(dst []any, i int) []any {
 			r := wave[i]
 			record := device.Record{
 				Environment: r.reg.Environment, Kind: r.reg.Kind, User: r.user, Install: r.install,
 			}
-			calls[g].args = append(calls[g].args,
-				r.token.Raw(), string(record.Append(nil)), r.details, r.after, packOlder(r.pending))
-		}
-	}
-	_ = s.run(ctx, "register", calls) // each call has its error
-	for g, members := range groups {
-		reply, err := calls[g].list(5 * len(members))
+			return append(dst, string(record.Append(nil)), r.details, r.after, packOlder(r.pending))
+		},
+	})
+	for g := range parts {
+		members := parts[g].members
+		reply, err := parts[g].list(5 * len(members))
 		for n, i := range members {
 			if err == nil {
 				err = wave[i].written(reply[5*n : 5*n+5])

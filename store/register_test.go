@@ -540,7 +540,7 @@ func TestReplacementsOfTwoProcesses(t *testing.T) {
 		other := f.beside(t)
 		cut := &cutter{left: 1 << 30}
 		other.client.AddHook(cut)
-		if _, err := other.Buckets(t.Context(), app); err != nil { // one more, the first time
+		if _, err := other.Lookup(t.Context(), app, []device.Token{token(0)}, nil); err != nil { // more, the first time
 			t.Fatal(err)
 		}
 		cut.set(2) // looked up, record written
@@ -712,11 +712,16 @@ func TestLayout(t *testing.T) {
 			t.Errorf("buckets of a new app: got %d, %v, want 64", n, err)
 		}
 		for name, put := range map[string][]any{
-			"a newer layout":   {"buckets", 4, "layout", 2},
-			"no power of two":  {"buckets", 3, "layout", 1},
-			"no bucket at all": {"buckets", 0, "layout", 1},
-			"not a number":     {"buckets", "many", "layout", 1},
+			"a newer layout":     {"buckets", 4, "layout", 3},
+			"no power of two":    {"buckets", 3, "layout", 1},
+			"no bucket at all":   {"buckets", 0, "layout", 1},
+			"not a number":       {"buckets", "many", "layout", 1},
+			"more split than is": {"buckets", 4, "layout", 2, "split", 4},
+			"split, no number":   {"buckets", 4, "layout", 2, "split", "x"},
 		} {
+			if err := f.client.Del(t.Context(), "pf:{damaged}:layout").Err(); err != nil {
+				t.Fatal(err)
+			}
 			if err := f.client.HSet(t.Context(), "pf:{damaged}:layout", put...).Err(); err != nil {
 				t.Fatal(err)
 			}

@@ -134,20 +134,17 @@ func (s *Store) fight(ctx context.Context, l *layout, duels []duel, tell func(d 
 	if len(duels) == 0 {
 		return
 	}
-	groups := group(len(duels), scriptItems, func(i int) bucket { return l.bucketOf(duels[i].loser) })
-	calls := make([]call, len(groups))
-	for g, members := range groups {
-		calls[g].keys = []string{l.key(l.bucketOf(duels[members[0]].loser), 'd')}
-		calls[g].args = append(calls[g].args, s.now(), uint8(device.Replaced))
-		for _, i := range members {
-			d := duels[i]
-			calls[g].args = append(calls[g].args, d.loser.Raw(), d.at, d.wins, d.how,
-				uint8(d.winner.kind), string(d.winner.install[:]))
-		}
-	}
-	_ = s.run(ctx, "replace", calls) // each call has its error
-	for g, members := range groups {
-		reply, err := calls[g].ints(2 * len(members))
+	parts := s.onBuckets(ctx, l, bucketScript{
+		name: "replace", kinds: "d", head: []any{s.now(), uint8(device.Replaced)}, items: len(duels),
+		token: func(i int) device.Token { return duels[i].loser },
+		args: func(dst []any, i int) []any {
+			d := &duels[i]
+			return append(dst, d.at, d.wins, d.how, uint8(d.winner.kind), string(d.winner.install[:]))
+		},
+	})
+	for g := range parts {
+		members := parts[g].members
+		reply, err := parts[g].ints(2 * len(members))
 		for n, i := range members {
 			if err != nil {
 				duels[i].winner.err = fmt.Errorf("replace an older device token: %w", err)
@@ -169,16 +166,11 @@ func (s *Store) settle(ctx context.Context, l *layout, list []finished) error {
 	if len(list) == 0 {
 		return nil
 	}
-	groups := group(len(list), scriptItems, func(i int) bucket { return l.bucketOf(list[i].token) })
-	calls := make([]call, len(groups))
-	for g, members := range groups {
-		b := l.bucketOf(list[members[0]].token)
-		calls[g].keys = []string{l.key(b, 'd'), l.key(b, 'r')}
-		for _, i := range members {
-			calls[g].args = append(calls[g].args, list[i].token.Raw(), list[i].remembered)
-		}
-	}
-	return s.run(ctx, "settle", calls)
+	return partsError(s.onBuckets(ctx, l, bucketScript{
+		name: "settle", kinds: "dr", items: len(list),
+		token: func(i int) device.Token { return list[i].token },
+		args:  func(dst []any, i int) []any { return append(dst, list[i].remembered) },
+	}))
 }
 
 // Swept is what a sweep found to do.
@@ -189,29 +181,33 @@ type Swept struct {
 
 // Sweep makes whole what crashes left in one bucket, from 0 to what
 // [Store.Buckets] says less one, and forgets device tokens that were removed
-// longer ago than [Config.Remember]. It is to be called for every bucket now and
-// then, by any number of processes.
+// longer ago than [Config.Remember], but in a bucket that is being split. It is to
+// be called for every bucket now and then, by any number of processes.
 func (s *Store) Sweep(ctx context.Context, app string, n int) (Swept, error) {
 	var swept Swept
 	l, err := s.layout(ctx, app)
 	if err != nil {
 		return swept, err
 	}
-	both, err := l.numbered(n)
+	buckets, err := l.numbered(n)
 	if err != nil {
 		return swept, err
 	}
 	var errs []error // what goes wrong for one device token must not keep the rest
-	for _, b := range both {
+	for _, b := range buckets {
 		replaced, err := s.sweepReplacements(ctx, l, b)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("sweep replacements of app %q, bucket %d: %w", app, n, err))
+		}
+		swept.Replaced += replaced
+		if l.from != 0 && uint32(n) >= l.split {
+			// What is forgotten in one half could come back from the other.
+			continue
 		}
 		forgotten, err := s.forget(ctx, l, b)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("forget removed device tokens of app %q, bucket %d: %w", app, n, err))
 		}
-		swept.Replaced += replaced
 		swept.Forgotten += forgotten
 	}
 	if err := s.sweepTag(ctx, l); err != nil {
@@ -304,7 +300,7 @@ func (s *Store) forget(ctx context.Context, l *layout, b bucket) (int, error) {
 		now = t.UnixMilli()
 	}
 	until := now - s.cfg.Remember.Milliseconds()
-	c := call{keys: []string{l.key(b, 'd'), l.key(b, 'x'), l.key(b, 'r')}}
+	c := call{keys: l.keysOf(b, "dxr")}
 	var pointers []pointer
 	var old []Entry
 	for _, e := range entries {
@@ -327,12 +323,8 @@ func (s *Store) forget(ctx context.Context, l *layout, b bucket) (int, error) {
 		return 0, err
 	}
 	calls := []call{c}
-	if err := s.run(ctx, "erase", calls); err != nil {
-		return 0, err
+	if err := s.runFenced(ctx, l, "erase", calls); isOldLayout(err) {
+		return 0, nil // its turn comes again
 	}
-	n, ok := calls[0].reply.(int64)
-	if !ok {
-		return 0, errReply
-	}
-	return int(n), nil
+	return sum(calls)
 }

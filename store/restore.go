@@ -153,21 +153,16 @@ func pointErr(list []pointed) error {
 
 // eraseRecords forgets device tokens whose record is still as given.
 func (s *Store) eraseRecords(ctx context.Context, l *layout, list []Entry) (int, error) {
-	groups := group(len(list), scriptItems, func(i int) bucket { return l.bucketOf(list[i].Token) })
-	calls := make([]call, len(groups))
-	for g, members := range groups {
-		b := l.bucketOf(list[members[0]].Token)
-		calls[g].keys = []string{l.key(b, 'd'), l.key(b, 'x'), l.key(b, 'r')}
-		for _, i := range members {
-			calls[g].args = append(calls[g].args, list[i].Token.Raw(), string(list[i].Record.Append(nil)))
-		}
-	}
-	err := s.run(ctx, "erase", calls)
+	parts := s.onBuckets(ctx, l, bucketScript{
+		name: "erase", kinds: "dxr", items: len(list),
+		token: func(i int) device.Token { return list[i].Token },
+		args:  func(dst []any, i int) []any { return append(dst, string(list[i].Record.Append(nil))) },
+	})
 	erased := 0
-	for _, c := range calls {
-		if n, ok := c.reply.(int64); ok && c.err == nil {
+	for i := range parts {
+		if n, ok := parts[i].reply.(int64); ok && parts[i].err == nil {
 			erased += int(n)
 		}
 	}
-	return erased, err
+	return erased, partsError(parts)
 }

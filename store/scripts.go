@@ -17,10 +17,14 @@ var luaFiles embed.FS
 // microsecond of every run, so each script has only those that it uses.
 func preludes(name string) []string {
 	switch name {
-	case "apply", "fuse_count", "fuse_release", "import", "progress_part", "register", "removals", "replace", "settle":
+	case "apply", "fuse_release", "import", "register", "replace", "settle":
+		return []string{"fence", "bytes", "record"}
+	case "index", "leave_index", "unindex":
+		return []string{"fence", "bytes", "slots"}
+	case "drop", "erase", "leave", "swap", "take":
+		return []string{"fence"}
+	case "fuse_count", "progress_part", "removals":
 		return []string{"bytes", "record"}
-	case "index", "unindex":
-		return []string{"bytes", "slots"}
 	default:
 		return nil
 	}
@@ -149,6 +153,24 @@ func (c *call) ints(n int) ([]int64, error) {
 		}
 	}
 	return out, nil
+}
+
+// sum adds up replies of one integer, as far as there are any. It returns the
+// first error.
+func sum(calls []call) (total int, err error) {
+	for i := range calls {
+		n, ok := calls[i].reply.(int64)
+		switch {
+		case calls[i].err == nil && ok:
+			total += int(n)
+		case err != nil:
+		case calls[i].err != nil:
+			err = calls[i].err
+		default:
+			err = errReply
+		}
+	}
+	return total, err
 }
 
 // list reads a reply of n values.

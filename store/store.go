@@ -1,11 +1,9 @@
 package store
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"math/bits"
-	"slices"
 	"sync"
 	"time"
 
@@ -13,7 +11,7 @@ import (
 )
 
 // DefaultBuckets is the bucket count of an app's token set if the Config has
-// none: good for up to 500,000 devices with Redis's own settings.
+// none: good for up to 200,000 devices, then they double.
 const DefaultBuckets = 1024
 
 // DefaultRemember is how long a removed device token is remembered.
@@ -24,11 +22,17 @@ const DefaultRemember = 30 * 24 * time.Hour
 // Config says how a [Store] works. The zero value is good for most.
 type Config struct {
 	// Buckets is the bucket count of apps that have nothing in the token set yet:
-	// a power of two, at most 2^24. Zero is [DefaultBuckets]. A bucket should hold
-	// 100 to 200 devices, and never as many as Redis's hash-max-listpack-entries
-	// (512, on some servers 128): beyond that a device takes twice the memory. Once
-	// an app has a token set, its own count holds.
+	// a power of two, at most 2^24. Zero is [DefaultBuckets]; for a large token set
+	// [BucketsFor] saves doubling them again and again. A bucket should hold 100 to
+	// 200 devices, and never as many as Redis's hash-max-listpack-entries (512, on
+	// some servers 128): beyond that a device takes twice the memory. Once an app has
+	// a token set, its own count holds.
 	Buckets int
+
+	// DevicesPerBucket is how many devices a bucket holds on average when
+	// [Store.Grow] begins to double them. Zero is [DefaultDevicesPerBucket], or half
+	// of hash-max-listpack-entries where that is less.
+	DevicesPerBucket int
 
 	// Remember is how long removed device tokens are remembered, at least: until
 	// then they are suppressed, and a removal can be undone. Zero is
@@ -68,11 +72,6 @@ type Store struct {
 	growthsKnown map[tagID]cachedGrowth // of tags of more than one bucket
 }
 
-type cachedLayout struct {
-	*layout
-	readAt time.Time // monotonic
-}
-
 // New returns a Store over client, which stays the caller's to close. Nothing is
 // sent to Redis. The client's own time-outs hold for each command; it must read
 // from masters, not from replicas. What a Redis cannot take for a moment is sent
@@ -109,6 +108,9 @@ func (c Config) Validate() error {
 	if c.Buckets < 0 || c.Buckets > maxBuckets || bits.OnesCount(uint(c.Buckets)) > 1 {
 		errs = append(errs, fmt.Errorf("store: buckets must be a power of two of at most %d, got %d", maxBuckets, c.Buckets))
 	}
+	if c.DevicesPerBucket < 0 {
+		errs = append(errs, fmt.Errorf("store: devices per bucket must not be negative, got %d", c.DevicesPerBucket))
+	}
 	if c.Remember < 0 {
 		errs = append(errs, fmt.Errorf("store: remember must not be negative, got %s", c.Remember))
 	}
@@ -116,89 +118,6 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("store: fuse window must not be negative, got %s", c.FuseWindow))
 	}
 	return errors.Join(errs...)
-}
-
-// layoutVersion is the layout that keys.go describes.
-const layoutVersion = "1"
-
-// layoutAge is how long a layout that was read is relied on. It bounds the harm
-// when Redis is emptied or restored from a backup under a running fleet.
-const layoutAge = 10 * time.Second
-
-// layout returns how the token set of app is laid out; the first use of an app
-// writes it down.
-//
-// choice: it is in Redis, beside the data that it describes, not in JetStream:
-// a backup that is restored must bring the layout that it was written with.
-func (s *Store) layout(ctx context.Context, app string) (*layout, error) {
-	if s.invalid != nil {
-		return nil, s.invalid
-	}
-	s.mu.Lock()
-	cached, ok := s.layouts[app]
-	if ok && time.Since(cached.readAt) < layoutAge {
-		s.mu.Unlock()
-		return cached.layout, nil
-	}
-	if ok {
-		// Only one caller reads it again, the others go on with what is known.
-		cached.readAt = time.Now()
-		s.layouts[app] = cached
-	}
-	s.mu.Unlock()
-
-	l, err := s.readLayout(ctx, app, cached.layout)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if err != nil {
-		delete(s.layouts, app)
-		return nil, fmt.Errorf("read layout of app %q: %w", app, err)
-	}
-	s.layouts[app] = cachedLayout{layout: l, readAt: time.Now()}
-	return l, nil
-}
-
-func (s *Store) readLayout(ctx context.Context, app string, known *layout) (*layout, error) {
-	if !validApp(app) {
-		return nil, errors.New("an app's name is letters, digits, - and _")
-	}
-	buckets := s.cfg.Buckets
-	if known != nil {
-		buckets = int(known.buckets)
-	}
-	p := s.client.Pipeline()
-	reply := p.HMGet(ctx, layoutKey(app), "buckets", "layout")
-	if err := s.exec(ctx, p); err != nil {
-		return nil, err
-	}
-	if slices.Contains(reply.Val(), nil) {
-		// Written only where it is missing: a Redis that is out of memory, or that is a
-		// replica, can still be read.
-		p = s.client.Pipeline()
-		p.HSetNX(ctx, layoutKey(app), "buckets", buckets)
-		p.HSetNX(ctx, layoutKey(app), "layout", layoutVersion)
-		reply = p.HMGet(ctx, layoutKey(app), "buckets", "layout")
-		if err := s.exec(ctx, p); err != nil {
-			return nil, err
-		}
-	}
-	var stored struct {
-		Buckets uint32 `redis:"buckets"`
-		Layout  string `redis:"layout"`
-	}
-	if err := reply.Scan(&stored); err != nil {
-		return nil, err
-	}
-	if stored.Layout != layoutVersion {
-		return nil, fmt.Errorf("layout %q is not known to this version, which knows %s", stored.Layout, layoutVersion)
-	}
-	if stored.Buckets == 0 || stored.Buckets > maxBuckets || bits.OnesCount32(stored.Buckets) != 1 {
-		return nil, fmt.Errorf("its bucket count %d is not a power of two of at most %d", stored.Buckets, maxBuckets)
-	}
-	if known != nil && known.buckets == stored.Buckets {
-		return known, nil
-	}
-	return &layout{app: app, buckets: stored.Buckets}, nil
 }
 
 func validApp(app string) bool {

@@ -29,20 +29,18 @@ type swap struct {
 
 // swapRecords changes records, and reports which were as they were read.
 func (s *Store) swapRecords(ctx context.Context, l *layout, list []swap) ([]bool, error) {
-	groups := group(len(list), scriptItems, func(i int) bucket { return l.bucketOf(list[i].token) })
-	calls := make([]call, len(groups))
-	for g, members := range groups {
-		calls[g].keys = []string{l.key(l.bucketOf(list[members[0]].token), 'd')}
-		calls[g].args = make([]any, 0, 3*len(members))
-		for _, i := range members {
-			calls[g].args = append(calls[g].args, list[i].token.Raw(),
-				string(list[i].before.Append(nil)), string(list[i].after.Append(nil)))
-		}
-	}
-	err := s.run(ctx, "swap", calls)
+	parts := s.onBuckets(ctx, l, bucketScript{
+		name: "swap", kinds: "d", items: len(list),
+		token: func(i int) device.Token { return list[i].token },
+		args: func(dst []any, i int) []any {
+			return append(dst, string(list[i].before.Append(nil)), string(list[i].after.Append(nil)))
+		},
+	})
+	err := partsError(parts)
 	done := make([]bool, len(list))
-	for g, members := range groups {
-		reply, replyErr := calls[g].ints(len(members))
+	for g := range parts {
+		members := parts[g].members
+		reply, replyErr := parts[g].ints(len(members))
 		if replyErr != nil {
 			if err == nil {
 				err = replyErr

@@ -510,7 +510,7 @@ func (b *benchStoreRun) scan(ctx context.Context, _ int) (n int, took time.Durat
 	start := time.Now()
 	usable := 0
 	for from := 0; from < b.flags.buckets; from += benchScan {
-		if dst, err = b.set.ScanBuckets(ctx, benchBare, from, min(from+benchScan, b.flags.buckets), dst[:0]); err != nil {
+		if dst, err = b.set.ScanBuckets(ctx, benchBare, b.flags.buckets, from, min(from+benchScan, b.flags.buckets), dst[:0]); err != nil {
 			return 0, 0, err
 		}
 		for i := range dst {
@@ -681,7 +681,7 @@ func (b *benchStoreRun) countRemoved(ctx context.Context, n int) error {
 	var err error
 	got := 0
 	for from := 0; from < b.flags.buckets; from += benchScan {
-		if dst, err = b.set.ScanBuckets(ctx, benchBare, from, min(from+benchScan, b.flags.buckets), dst[:0]); err != nil {
+		if dst, err = b.set.ScanBuckets(ctx, benchBare, b.flags.buckets, from, min(from+benchScan, b.flags.buckets), dst[:0]); err != nil {
 			return err
 		}
 		for i := range dst {

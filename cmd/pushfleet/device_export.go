@@ -146,9 +146,10 @@ func (e *exporting) open() (*os.File, error) {
 			return nil, fmt.Errorf("there is no %s: the export was never begun, or is complete", e.position())
 		case at.Version != 1 || at.What != e.from.What:
 			return nil, usagef("%s is of another export: give the same --app, --format and filters", e.position())
-		case at.Buckets != e.buckets:
-			return nil, fmt.Errorf("the token set was laid out anew since: export again, with --force")
+		case at.Buckets > e.buckets: // they double, and never become fewer
+			return nil, errors.New("the token set was laid out anew since: export again, with --force")
 		}
+		e.buckets = at.Buckets
 		f, err := os.OpenFile(e.output, os.O_WRONLY, 0)
 		if err != nil {
 			return nil, fmt.Errorf("resume export: %w", err)
@@ -213,7 +214,7 @@ func (e *exporting) write(ctx context.Context, out io.Writer, file *os.File, pro
 			return context.Cause(ctx)
 		}
 		to := min(e.from.Bucket+exportStep, e.buckets)
-		if entries, err = e.set.ScanBuckets(ctx, e.app, e.from.Bucket, to, entries[:0]); err != nil {
+		if entries, err = e.set.ScanBuckets(ctx, e.app, e.buckets, e.from.Bucket, to, entries[:0]); err != nil {
 			return err
 		}
 		scanned := len(entries)

@@ -211,7 +211,7 @@ func scanAll(ctx context.Context, set *store.Store, app, what string, progress i
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		if entries, err = set.ScanBuckets(ctx, app, from, min(from+scanStep, buckets), entries[:0]); err != nil {
+		if entries, err = set.ScanBuckets(ctx, app, buckets, from, min(from+scanStep, buckets), entries[:0]); err != nil {
 			return err
 		}
 		if err := each(entries); err != nil {
