@@ -7,5 +7,5 @@
 // acknowledged. [Recorder] applies them to Redis. Several recorders share the
 // work, one in each worker process; each outcome takes effect once, however
 // often it is applied. [Sweeper] heals what a crash left half done in the token
-// set.
+// set, and lets it grow.
 package feedback

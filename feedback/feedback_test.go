@@ -313,7 +313,7 @@ func (s *swept) Sweep(ctx context.Context, app string, n int) (store.Swept, erro
 func TestSweeperComesToEveryBucket(t *testing.T) {
 	t.Parallel()
 	set := &swept{Store: store.New(testenv.Redis(t), store.Config{Buckets: 4}), seen: make(map[int]bool), done: make(chan struct{})}
-	run(t, feedback.NewSweeper(set, []string{"shop"}, 20*time.Millisecond, zap.NewNop()).Run)
+	run(t, feedback.NewSweeper(set, []string{"shop"}, 20*time.Millisecond, nil, zap.NewNop()).Run)
 	select {
 	case <-set.done:
 	case <-time.After(20 * time.Second):

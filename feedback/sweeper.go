@@ -3,8 +3,10 @@ package feedback
 import (
 	"context"
 	"math/rand/v2"
+	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"github.com/pushfleet/pushfleet/store"
@@ -27,12 +29,14 @@ type Pruner interface {
 }
 
 // Sweeper finishes replacements of device tokens that were cut off, and forgets
-// tombstones that are old enough, bucket by bucket. Any number may run at once.
+// tombstones that are old enough, bucket by bucket; and it doubles the buckets of
+// a token set that they have become too few for. Any number may run at once.
 type Sweeper struct {
-	set   Swept
-	apps  []string
-	cycle time.Duration
-	log   *zap.Logger
+	set    Swept
+	growth *growth
+	apps   []string
+	cycle  time.Duration
+	log    *zap.Logger
 
 	pruner     Pruner // nil: nothing is pruned
 	pruneAfter map[string]time.Duration
@@ -40,12 +44,17 @@ type Sweeper struct {
 }
 
 // NewSweeper returns a sweeper for apps; cycle is how long it takes for all
-// buckets of one, 0: an hour.
-func NewSweeper(set Swept, apps []string, cycle time.Duration, log *zap.Logger) *Sweeper {
+// buckets of one, 0: an hour. Without metrics, nil, it counts for nobody.
+func NewSweeper(set interface {
+	Swept
+	Grown
+}, apps []string, cycle time.Duration, metrics prometheus.Registerer, log *zap.Logger,
+) *Sweeper {
 	if cycle == 0 {
 		cycle = sweepCycle
 	}
-	return &Sweeper{set: set, apps: apps, cycle: cycle, log: log.Named("sweeper")}
+	log = log.Named("sweeper")
+	return &Sweeper{set: set, growth: newGrowth(set, apps, metrics, log), apps: apps, cycle: cycle, log: log}
 }
 
 // PruneAfter has the sweeper also remove device tokens that were not registered
@@ -58,6 +67,9 @@ func (s *Sweeper) PruneAfter(set Pruner, after map[string]time.Duration) {
 
 // Run sweeps until ctx ends. It returns nil.
 func (s *Sweeper) Run(ctx context.Context) error {
+	var growing sync.WaitGroup
+	growing.Go(func() { s.growth.run(ctx) })
+	defer growing.Wait()
 	at := rand.Uint32() //nolint:gosec // so that workers that start together do not sweep together
 	for ctx.Err() == nil {
 		most := 1

@@ -189,7 +189,7 @@ func (l *load) scan(t *testing.T) {
 		default:
 		}
 		var all []store.Entry
-		if !l.do(t, "scan", func() (err error) { all, err = l.ScanBuckets(l.ctx, app, 0, loadBuckets, nil); return err }) {
+		if !l.do(t, "scan", func() (err error) { all, err = l.ScanBuckets(l.ctx, app, loadBuckets, 0, loadBuckets, nil); return err }) {
 			return
 		}
 		l.scans.Add(1)
@@ -224,7 +224,7 @@ func (l *load) end(t *testing.T) (lost []fate) {
 	t.Helper()
 	close(l.stop)
 	l.running.Wait()
-	all, err := l.ScanBuckets(l.ctx, app, 0, loadBuckets, nil)
+	all, err := l.ScanBuckets(l.ctx, app, loadBuckets, 0, loadBuckets, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -411,7 +411,7 @@ func TestMasterDiesUnderLoad(t *testing.T) {
 	promoted := time.Now()
 	// All buckets, and so all masters.
 	until(t, "a scan of all", func() bool {
-		_, err := l.ScanBuckets(l.ctx, app, 0, loadBuckets, nil)
+		_, err := l.ScanBuckets(l.ctx, app, loadBuckets, 0, loadBuckets, nil)
 		return err == nil
 	})
 	whole := time.Now()

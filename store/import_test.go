@@ -237,7 +237,7 @@ func TestDescribeAndImportElsewhere(t *testing.T) {
 			f.clock.move(time.Second)
 		}
 		describe := func(app string) map[device.Token]device.Device {
-			entries, err := f.ScanBuckets(t.Context(), app, 0, 4, nil)
+			entries, err := f.ScanBuckets(t.Context(), app, 4, 0, 4, nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -289,7 +289,7 @@ func TestDescribeUnreadable(t *testing.T) {
 		}
 		spoil("d", token(1), "\x09")
 		spoil("x", token(2), "short")
-		entries, err := f.ScanBuckets(t.Context(), app, 0, 4, nil)
+		entries, err := f.ScanBuckets(t.Context(), app, 4, 0, 4, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

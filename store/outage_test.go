@@ -90,7 +90,7 @@ func (f *fixture) wantReadable(t *testing.T, n int) {
 		t.Errorf("look-up: got %+v, want a live device", e)
 	}
 	wantTokens(t, "devices of the user", f.ofUser(t, userOf(n)), token(n))
-	if all, err := f.ScanBuckets(t.Context(), app, 0, 4, nil); err != nil || len(all) == 0 {
+	if all, err := f.ScanBuckets(t.Context(), app, 4, 0, 4, nil); err != nil || len(all) == 0 {
 		t.Errorf("ScanBuckets: got %d, %v", len(all), err)
 	}
 	if _, ok, err := f.Device(t.Context(), app, token(n)); err != nil || !ok {
@@ -492,7 +492,7 @@ func TestRestartMidRun(t *testing.T) {
 	for _, n := range []int{0, each, writers*each - 1} {
 		wantTokens(t, "devices of the user", f.ofUser(t, userOf(n)), token(n))
 	}
-	all, err := f.ScanBuckets(t.Context(), app, 0, 4, nil)
+	all, err := f.ScanBuckets(t.Context(), app, 4, 0, 4, nil)
 	if err != nil || len(all) != writers*each {
 		t.Errorf("ScanBuckets: got %d, %v, want %d", len(all), err, writers*each)
 	}

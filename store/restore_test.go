@@ -20,7 +20,7 @@ func (f *fixture) all(t *testing.T) []store.Entry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	list, err := f.ScanBuckets(t.Context(), app, 0, n, nil)
+	list, err := f.ScanBuckets(t.Context(), app, n, 0, n, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

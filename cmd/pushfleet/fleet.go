@@ -55,7 +55,7 @@ func newFleet(cfg *config.Config, streams *stream.Streams, set *store.Store, log
 		}
 		f.registrar = feedback.NewRegistrar(feedback.RegistrarConfig{Streams: streams, Devices: set, Apps: environments, Logger: log, Metrics: reg})
 	}
-	f.sweeper = feedback.NewSweeper(set, slices.Sorted(maps.Keys(cfg.Apps)), 0, log)
+	f.sweeper = feedback.NewSweeper(set, slices.Sorted(maps.Keys(cfg.Apps)), 0, reg, log)
 	f.sweeper.PruneAfter(set, pruneAfter(cfg))
 	apps, err := f.openApps(cfg, log, reg)
 	if err != nil {

@@ -1,0 +1,116 @@
+package feedback
+
+import (
+	"context"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"github.com/pushfleet/pushfleet/store"
+)
+
+// growthPeriod is how long one process is at the growth of an app's token set
+// before any may take its place, and how often it is looked at whether it should
+// grow.
+const growthPeriod = 10 * time.Second
+
+// Grown grows with what is registered; see [store.Store].
+type Grown interface {
+	Growth(ctx context.Context, app string) (store.Growth, error)
+	ClaimGrowth(ctx context.Context, app string, period time.Duration) (bool, error)
+	Grow(ctx context.Context, app string) (store.Growth, error)
+}
+
+// growth doubles the buckets of token sets that have become too full.
+type growth struct {
+	set     Grown
+	apps    []string
+	buckets *prometheus.GaugeVec
+	split   *prometheus.GaugeVec
+	log     *zap.Logger
+}
+
+func newGrowth(set Grown, apps []string, metrics prometheus.Registerer, log *zap.Logger) *growth {
+	g := &growth{
+		set: set, apps: apps, log: log,
+		buckets: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "pushfleet_tokenset_buckets",
+			Help: "Buckets of the app's token set; while they double, how many there were before.",
+		}, []string{"app"}),
+		split: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "pushfleet_tokenset_split_ratio",
+			Help: "While the buckets of the app's token set double, the share of them that is split; else 0.",
+		}, []string{"app"}),
+	}
+	if metrics != nil {
+		metrics.MustRegister(g.buckets, g.split)
+	}
+	return g
+}
+
+// run looks at every app now and then, until ctx ends.
+func (g *growth) run(ctx context.Context) {
+	for ctx.Err() == nil {
+		begun := time.Now()
+		for _, app := range g.apps {
+			if err := g.look(ctx, app); err != nil && ctx.Err() == nil {
+				g.log.Warn("cannot let the token set grow", zap.String("app", app), zap.Error(err))
+			}
+		}
+		pause(ctx, growthPeriod-time.Since(begun))
+	}
+}
+
+// look shows how far the buckets of app are, and takes steps of doubling them for
+// a while if that is due and nobody else is at it.
+func (g *growth) look(ctx context.Context, app string) error {
+	now, err := g.set.Growth(ctx, app)
+	if err != nil {
+		return err
+	}
+	g.show(app, now)
+	mine, err := g.set.ClaimGrowth(ctx, app, growthPeriod)
+	if err != nil || !mine {
+		return err
+	}
+	// One app must not keep the others waiting.
+	until := time.Now().Add(growthPeriod / time.Duration(len(g.apps)))
+	for ctx.Err() == nil && time.Now().Before(until) {
+		step := time.Now()
+		now, err := g.set.Grow(ctx, app)
+		if err != nil {
+			return err
+		}
+		g.show(app, now)
+		g.tell(app, now)
+		if !now.Doubling {
+			return nil
+		}
+		// choice: gentle. What is sent meanwhile has Redis for at least half of the time.
+		pause(ctx, time.Since(step))
+	}
+	if now, err = g.set.Growth(ctx, app); err == nil && now.Doubling {
+		g.log.Info("the token set doubles its buckets", zap.String("app", app),
+			zap.Int("buckets", now.Buckets), zap.Int("split", now.Split))
+	}
+	return err
+}
+
+func (g *growth) tell(app string, now store.Growth) {
+	switch {
+	case now.Began:
+		g.log.Info("the token set begins to double its buckets", zap.String("app", app), zap.Int("buckets", now.Buckets))
+	case now.Ended:
+		g.log.Info("the token set has doubled its buckets", zap.String("app", app), zap.Int("buckets", now.Buckets))
+	}
+}
+
+func (g *growth) show(app string, now store.Growth) {
+	g.buckets.WithLabelValues(app).Set(float64(now.Buckets))
+	ratio := 0.0
+	if now.Doubling && now.Buckets > 0 {
+		ratio = float64(now.Split) / float64(now.Buckets)
+	}
+	g.split.WithLabelValues(app).Set(ratio)
+}
