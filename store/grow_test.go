@@ -504,12 +504,11 @@ func TestDoublingUnderLoad(t *testing.T) {
 
 func TestDoublingOnACluster(t *testing.T) {
 	t.Parallel()
-	client, ok := startCluster(t)
+	f, _, ok := onCluster(t, 8, false)
 	if !ok {
-		t.Log("no redis-server to make a cluster of")
 		return
 	}
-	doubleUnderLoad(t, 1500, func() redis.UniversalClient { return client })
+	doubleUnderLoad(t, 1500, func() redis.UniversalClient { return f.client })
 }
 
 func doubleUnderLoad(t *testing.T, n int, connect func() redis.UniversalClient) {

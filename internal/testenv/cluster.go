@@ -192,7 +192,7 @@ func (c *RedisCluster) MoveSlot(ctx context.Context, slot int, from, to *RedisNo
 func (n *RedisNode) AwaitReplica(ctx context.Context, t testing.TB) {
 	t.Helper()
 	conn := n.Client.Conn()
-	defer conn.Close() //nolint:errcheck // it may be dead by now
+	defer conn.Close()
 	// WAIT is about the writes of its own connection, so it needs one, to a slot that
 	// is here.
 	var err error
