@@ -112,7 +112,7 @@ func TestFleetFindsItsParts(t *testing.T) {
 	if dockerfile := read(t, "Dockerfile"); !strings.Contains(dockerfile, "--chown=65532:65532 /out/data "+out+"\n") {
 		t.Errorf("the image has no %s of its user", out)
 	}
-	for _, name := range []string{"sim", "worker"} {
+	for _, name := range []string{"api", "sim", "worker"} {
 		if got := c.Services[name].Command[0]; got != name {
 			t.Errorf("%s: got command %s", name, got)
 		}
@@ -149,12 +149,15 @@ func TestRedisKeepsTheTokenSet(t *testing.T) {
 
 func TestDrainFitsIntoTheGracePeriod(t *testing.T) {
 	t.Parallel()
-	got, err := time.ParseDuration(readCompose(t).Services["worker"].StopGracePeriod)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if drain := fleet(t).Worker.DrainTimeout; got <= drain {
-		t.Errorf("got a grace period of %s, want more than %s to drain", got, drain)
+	cfg := fleet(t)
+	for name, drain := range map[string]time.Duration{"worker": cfg.Worker.DrainTimeout, "api": cfg.API.DrainTimeout} {
+		got, err := time.ParseDuration(readCompose(t).Services[name].StopGracePeriod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got <= drain {
+			t.Errorf("%s: got a grace period of %s, want more than %s to drain", name, got, drain)
+		}
 	}
 }
 

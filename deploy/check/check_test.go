@@ -32,7 +32,7 @@ func TestCompose(t *testing.T) {
 	if err != nil {
 		t.Fatalf("docker-compose.yml: %v", err)
 	}
-	if got, want := project.ServiceNames(), []string{"nats", "redis", "sim", "worker"}; !slices.Equal(got, want) {
+	if got, want := project.ServiceNames(), []string{"api", "nats", "redis", "sim", "worker"}; !slices.Equal(got, want) {
 		t.Errorf("got services %q, want %q", got, want)
 	}
 	for name, service := range project.Services {
