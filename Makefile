@@ -63,6 +63,7 @@ fuzz: ## each fuzz test for FUZZTIME
 bench: build ## reproduce docs/benchmarks.md
 	./bin/pushfleet bench engine
 	./bin/pushfleet bench store
+	./bin/pushfleet bench api
 
 .PHONY: bench-go
 bench-go: ## Go benchmarks, ten runs each, for benchstat (BENCH=pattern)

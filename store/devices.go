@@ -232,23 +232,21 @@ func (s *Store) scanClasses(ctx context.Context, l *layout, n0, from, to uint32,
 // scan appends all records of the buckets to dst, or returns dst as it was.
 func (s *Store) scan(ctx context.Context, l *layout, list []bucket, dst []Entry) ([]Entry, error) {
 	out := dst
-	for part := range slices.Chunk(list, 64) { // a few thousand devices in a pipeline
-		keys := make([]string, len(part))
-		for i, b := range part {
-			keys[i] = l.key(b, 'd')
+	keys := make([]string, len(list))
+	for i, b := range list {
+		keys[i] = l.key(b, 'd')
+	}
+	err := s.readHashes(ctx, keys, func(_ int, field, value string) {
+		if field == "" {
+			return // the mark
 		}
-		err := s.readHashes(ctx, keys, func(_ int, field, value string) {
-			if field == "" {
-				return // the mark
-			}
-			e := Entry{Token: device.TokenFromRaw(field)}
-			e.Record, e.Err = device.ParseRecord(value)
-			e.Known = e.Err == nil
-			out = append(out, e)
-		})
-		if err != nil {
-			return dst, err
-		}
+		e := Entry{Token: device.TokenFromRaw(field)}
+		e.Record, e.Err = device.ParseRecord(value)
+		e.Known = e.Err == nil
+		out = append(out, e)
+	})
+	if err != nil {
+		return dst, err
 	}
 	return out, nil
 }

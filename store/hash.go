@@ -7,26 +7,77 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// readHashes reads whole hashes in one pipeline, and calls add for each field of
-// the nth of keys. A hash comes as it was at one moment.
+// hashesAtOnce is how many hashes are asked for in one pipeline: a few thousand
+// device tokens.
+const hashesAtOnce = 64
+
+// readHashes reads whole hashes, and calls add for each field of the nth of keys.
+// A hash comes as it was at one moment.
 //
 // choice: replies are taken as they come over the wire, and fields are parts of
 // one string for each hash. Made into strings one by one, or into a map, they
 // take longer than all the rest of a scan. HGETALL rather than HSCAN, since Redis
 // copies every field twice for that; buckets are small enough to be read at once.
+// While one pipeline is taken apart Redis answers the next one.
 func (s *Store) readHashes(ctx context.Context, keys []string, add func(n int, field, value string)) error {
+	type answer struct {
+		replies []*redis.RawCmd
+		err     error
+	}
+	ask := func(part []string) <-chan answer {
+		answers := make(chan answer, 1)
+		go func() {
+			replies, err := s.askHashes(ctx, part)
+			answers <- answer{replies, err}
+		}()
+		return answers
+	}
+	if len(keys) <= hashesAtOnce {
+		replies, err := s.askHashes(ctx, keys)
+		if err != nil {
+			return err
+		}
+		return s.takeHashes(ctx, keys, replies, add)
+	}
+	next := ask(keys[:hashesAtOnce])
+	for from := 0; from < len(keys); from += hashesAtOnce {
+		to := min(from+hashesAtOnce, len(keys))
+		got := <-next
+		if next = nil; got.err == nil && to < len(keys) {
+			next = ask(keys[to:min(to+hashesAtOnce, len(keys))])
+		}
+		err := got.err
+		if err == nil {
+			err = s.takeHashes(ctx, keys[from:to], got.replies, func(n int, field, value string) { add(from+n, field, value) })
+		}
+		if err != nil {
+			if next != nil {
+				<-next
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// askHashes reads hashes in one pipeline.
+func (s *Store) askHashes(ctx context.Context, keys []string) ([]*redis.RawCmd, error) {
 	cmds := make([]*redis.RawCmd, len(keys))
 	queue := make([]redis.Cmder, len(keys))
 	for i, key := range keys {
 		cmds[i] = redis.NewRawCmd(ctx, "hgetall", key)
 		queue[i] = once{cmds[i]}
 	}
-	if err := s.send(ctx, queue); err != nil {
-		return err
-	}
+	return cmds, s.send(ctx, queue)
+}
+
+// takeHashes takes replies apart.
+func (s *Store) takeHashes(
+	ctx context.Context, keys []string, replies []*redis.RawCmd, add func(n int, field, value string),
+) error {
 	again := s.client.Pipeline()
 	refused := make(map[int]*redis.MapStringStringCmd)
-	for i, cmd := range cmds {
+	for i, cmd := range replies {
 		reply := string(cmd.Val())
 		if strings.HasPrefix(reply, "-") {
 			// It may say that the slot is on another node now, which the client would

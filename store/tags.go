@@ -484,26 +484,24 @@ type heldHint struct {
 
 // readTag appends what is in buckets of a tag to dst.
 func (s *Store) readTag(ctx context.Context, id tagID, buckets []uint32, dst []heldHint) ([]heldHint, error) {
-	for part := range slices.Chunk(buckets, 64) { // a few thousand device tokens in a pipeline
-		keys := make([]string, 0, 2*len(part))
-		for _, b := range part {
-			short, long := tagKeys(id, b)
-			keys = append(keys, short, long)
+	keys := make([]string, 0, 2*len(buckets))
+	for _, b := range buckets {
+		short, long := tagKeys(id, b)
+		keys = append(keys, short, long)
+	}
+	var bad error
+	err := s.readHashes(ctx, keys, func(n int, field, value string) {
+		if field == "" {
+			return // the mark
 		}
-		var bad error
-		err := s.readHashes(ctx, keys, func(n int, field, value string) {
-			if field == "" {
-				return // the mark
-			}
-			g, err := strconv.ParseUint(value, 10, 64)
-			if err != nil {
-				bad = errReply
-			}
-			dst = append(dst, heldHint{token: device.TokenFromRaw(field), bucket: part[n/2], generation: g})
-		})
-		if err != nil || bad != nil {
-			return dst, errors.Join(err, bad)
+		g, err := strconv.ParseUint(value, 10, 64)
+		if err != nil {
+			bad = errReply
 		}
+		dst = append(dst, heldHint{token: device.TokenFromRaw(field), bucket: buckets[n/2], generation: g})
+	})
+	if err := errors.Join(err, bad); err != nil {
+		return dst, err
 	}
 	return dst, nil
 }

@@ -124,9 +124,9 @@ const (
 	// benchRegister is how many are registered in a call: as many as Register
 	// pipelines at once.
 	benchRegister = 4096
-	// benchScan is how many numbers of buckets are read in a call: a few thousand
+	// benchScan is how many numbers of buckets are read in a call: some thirty thousand
 	// devices, as a range of a campaign has.
-	benchScan = 32
+	benchScan = 256
 )
 
 func benchmarkStore(ctx context.Context, f benchStoreFlags, talk io.Writer) (r *benchStoreResult, err error) {
