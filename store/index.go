@@ -342,6 +342,56 @@ type pointed struct {
 	err    error
 }
 
+// pointAgain is point, but for those of list that are the same as they were it
+// only looks whether they are there, and writes what is not.
+func (s *Store) pointAgain(ctx context.Context, l *layout, list []pointer, same []bool) []pointed {
+	out := make([]pointed, len(list))
+	var write []int
+	look := make(map[index][]int)
+	for i := range list {
+		if same[i] {
+			look[list[i].ix] = append(look[list[i].ix], i)
+		} else {
+			write = append(write, i)
+		}
+	}
+	for ix, items := range look {
+		keys := make([]device.Key, len(items))
+		for k, i := range items {
+			keys[k] = list[i].key
+		}
+		slots, err := s.readIndex(ctx, l, ix, keys)
+		if err != nil {
+			write = append(write, items...) // which will say what is wrong
+			continue
+		}
+		for k, i := range items {
+			there := false
+			for _, h := range slots[k] {
+				switch {
+				case h.token == list[i].token:
+					there = true
+				case !h.token.IsZero():
+					out[i].others = append(out[i].others, h.token)
+				}
+			}
+			if !there {
+				out[i].others = nil
+				write = append(write, i)
+			}
+		}
+	}
+	slices.Sort(write)
+	some := make([]pointer, len(write))
+	for k, i := range write {
+		some[k] = list[i]
+	}
+	for k, p := range s.point(ctx, l, some) {
+		out[write[k]] = p
+	}
+	return out
+}
+
 // point puts device tokens into indexes, in the order of list.
 func (s *Store) point(ctx context.Context, l *layout, list []pointer) []pointed {
 	out := make([]pointed, len(list))
