@@ -35,6 +35,17 @@ func BucketsFor(devices int) int {
 	return n
 }
 
+// Prepare lays out the token set of an app that has none yet for about so many
+// devices. One that is there stays as it is, and doubles when it must.
+func (s *Store) Prepare(ctx context.Context, app string, devices int) error {
+	if s.invalid != nil {
+		return s.invalid
+	}
+	buckets := max(BucketsFor(devices), s.cfg.Buckets)
+	_, err := s.newLayout(ctx, app, &layout{app: app, buckets: uint32(buckets)})
+	return err
+}
+
 // Growth is how far the buckets of an app have doubled.
 type Growth struct {
 	// Buckets is their count; while they double, the one before.

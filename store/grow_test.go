@@ -733,3 +733,20 @@ func TestBucketsStayListpacksWhenTheyDouble(t *testing.T) {
 		}
 	}
 }
+
+// A set is laid out for what is to come, once.
+func TestPrepare(t *testing.T) {
+	onBoth(t, func(t *testing.T, f *fixture) {
+		for _, devices := range []int{1_000_000, 10, 50_000_000} {
+			if err := f.Prepare(t.Context(), app, devices); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := f.Buckets(t.Context(), app); err != nil || got != store.BucketsFor(1_000_000) {
+				t.Errorf("buckets, prepared for %d: got %d, %v, want %d", devices, got, err, store.BucketsFor(1_000_000))
+			}
+		}
+		if err := f.Prepare(t.Context(), "no app", 1); err == nil {
+			t.Error("a name that is none: got no error")
+		}
+	})
+}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"cmp"
 	"compress/gzip"
 	"context"
@@ -47,13 +48,15 @@ type importing struct {
 	set      *store.Store
 	progress io.Writer
 
-	at      importPosition
-	head    string // what the input begins with, hashed
-	saved   time.Time
-	flight  []*importedBatch
-	badFile *os.File
-	zones   device.Zones
-	shown   int
+	at   importPosition
+	head string // what the input begins with, hashed
+	// lineBytes is about how long a line is, going by the first ones; 0: not known.
+	lineBytes int
+	saved     time.Time
+	flight    []*importedBatch
+	badFile   *os.File
+	zones     device.Zones
+	shown     int
 }
 
 // importPosition is how far an import has come: what all lines up to Lines made
@@ -210,6 +213,12 @@ func (m *importing) run(ctx context.Context, stdin io.Reader, out io.Writer) (er
 	if err := m.begin(r); err != nil {
 		return err
 	}
+	if m.lineBytes > 0 && !m.dryRun {
+		// A set that is new has room for all at once, and need not double while it fills.
+		if err := m.set.Prepare(ctx, m.app, int(size)/m.lineBytes); err != nil {
+			return fmt.Errorf("import: %w", err)
+		}
+	}
 	err = m.read(ctx, r)
 	for len(m.flight) > 0 { // stop taking, finish what is under way
 		err = errors.Join(err, m.land())
@@ -259,6 +268,9 @@ func (m *importing) open(src io.Reader) (*roster.Reader, error) {
 	sum := sha256.Sum256(start)
 	m.head = hex.EncodeToString(sum[:])
 	if !strings.HasPrefix(string(start), "\x1f\x8b") {
+		if lines := bytes.Count(start, []byte("\n")); lines > 0 {
+			m.lineBytes = (bytes.LastIndexByte(start, '\n') + 1) / lines
+		}
 		return roster.NewReader(buffered, m.opt)
 	}
 	packed, err := gzip.NewReader(buffered)
