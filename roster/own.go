@@ -16,25 +16,7 @@ import (
 )
 
 // own is a device in pushfleet's own form; the names are those of docs/api.md.
-type own struct {
-	Token        string            `json:"token"`
-	State        string            `json:"state,omitempty"`
-	Reason       string            `json:"reason,omitempty"`
-	ChangedAt    *time.Time        `json:"changed_at,omitempty"`
-	RegisteredAt *time.Time        `json:"registered_at,omitempty"`
-	CreatedAt    *time.Time        `json:"created_at,omitempty"`
-	Generation   uint32            `json:"generation"`
-	Environment  string            `json:"environment,omitempty"`
-	Kind         string            `json:"kind,omitempty"`
-	Accepted     bool              `json:"accepted_before"`
-	User         string            `json:"user,omitempty"`
-	InstallID    string            `json:"install_id,omitempty"`
-	Locale       string            `json:"locale,omitempty"`
-	Timezone     string            `json:"timezone,omitempty"`
-	AppVersion   string            `json:"app_version,omitempty"`
-	Tags         []string          `json:"tags,omitempty"`
-	Attributes   map[string]string `json:"attributes,omitempty"`
-}
+type own device.Description
 
 // ownColumns are the columns of pushfleet's CSV.
 var ownColumns = []string{
@@ -209,7 +191,7 @@ func NewWriter(dst io.Writer, format Format, header bool) (*Writer, error) {
 // Write writes devices, with their whole device tokens.
 func (w *Writer) Write(list []device.Device) error {
 	for i := range list {
-		o := ownOf(&list[i])
+		o := own(device.Describe(list[i]))
 		if w.format == NDJSON {
 			line, err := json.Marshal(&o, json.Deterministic(true))
 			if err != nil {
@@ -229,31 +211,6 @@ func (w *Writer) Write(list []device.Device) error {
 	}
 	w.csv.Flush()
 	return w.csv.Error()
-}
-
-func ownOf(d *device.Device) own {
-	o := own{
-		Token: d.Token.Hex(), State: d.Record.State.String(), Generation: d.Record.Generation,
-		RegisteredAt: milli(d.Record.RegisteredAt), ChangedAt: milli(d.Record.ChangedAt),
-		Environment: d.Record.Environment.String(), Kind: d.Record.Kind.String(), Accepted: d.Record.Accepted,
-		User: d.User, InstallID: d.InstallID, Locale: d.Locale, Timezone: d.Timezone, AppVersion: d.AppVersion,
-		Tags: d.Tags, Attributes: d.Attributes,
-	}
-	if !d.Record.Usable() {
-		o.Reason = d.Record.Reason.String()
-	}
-	if !d.CreatedAt.IsZero() {
-		o.CreatedAt = milli(d.CreatedAt.UnixMilli())
-	}
-	return o
-}
-
-func milli(ms int64) *time.Time {
-	if ms == 0 {
-		return nil
-	}
-	t := time.UnixMilli(ms).UTC()
-	return &t
 }
 
 // columns is o in the order of ownColumns.

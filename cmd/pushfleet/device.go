@@ -132,30 +132,8 @@ func tokensOf(ctx context.Context, set *store.Store, app, user string, args []st
 	return tokens, nil
 }
 
-// shown is a device as `device show` prints it. The whole token is in it: it is
-// asked for by name.
-type shown struct {
-	Token        string            `json:"token"`
-	State        string            `json:"state"`
-	Reason       string            `json:"reason,omitempty"`
-	ChangedAt    *time.Time        `json:"changed_at,omitempty"`
-	RegisteredAt *time.Time        `json:"registered_at,omitempty"`
-	CreatedAt    *time.Time        `json:"created_at,omitempty"`
-	Generation   uint32            `json:"generation"`
-	Environment  string            `json:"environment"`
-	Kind         string            `json:"kind"`
-	Accepted     bool              `json:"accepted_before"`
-	User         string            `json:"user,omitempty"`
-	InstallID    string            `json:"install_id,omitempty"`
-	Locale       string            `json:"locale,omitempty"`
-	Timezone     string            `json:"timezone,omitempty"`
-	AppVersion   string            `json:"app_version,omitempty"`
-	Tags         []string          `json:"tags,omitempty"`
-	Attributes   map[string]string `json:"attributes,omitempty"`
-}
-
 func showDevices(ctx context.Context, set *store.Store, app string, tokens []device.Token, output string, out io.Writer) error {
-	list := make([]shown, 0, len(tokens))
+	list := make([]device.Description, 0, len(tokens))
 	for _, t := range tokens {
 		d, ok, err := set.Device(ctx, app, t)
 		if err != nil {
@@ -164,7 +142,7 @@ func showDevices(ctx context.Context, set *store.Store, app string, tokens []dev
 		if !ok {
 			return fmt.Errorf("device token %s is not known to app %s", t, app)
 		}
-		list = append(list, show(d))
+		list = append(list, device.Describe(d))
 	}
 	if output == "json" {
 		enc := json.NewEncoder(out)
@@ -197,31 +175,6 @@ func showDevices(ctx context.Context, set *store.Store, app string, tokens []dev
 		}
 	}
 	return nil
-}
-
-func show(d device.Device) shown {
-	s := shown{
-		Token: d.Token.Hex(), State: d.Record.State.String(), Generation: d.Record.Generation,
-		RegisteredAt: timeOf(d.Record.RegisteredAt), ChangedAt: timeOf(d.Record.ChangedAt),
-		Environment: d.Record.Environment.String(), Kind: d.Record.Kind.String(), Accepted: d.Record.Accepted,
-		User: d.User, InstallID: d.InstallID, Locale: d.Locale, Timezone: d.Timezone, AppVersion: d.AppVersion,
-		Tags: d.Tags, Attributes: d.Attributes,
-	}
-	if !d.Record.Usable() {
-		s.Reason = d.Record.Reason.String()
-	}
-	if !d.CreatedAt.IsZero() {
-		s.CreatedAt = &d.CreatedAt
-	}
-	return s
-}
-
-func timeOf(ms int64) *time.Time {
-	if ms == 0 {
-		return nil
-	}
-	t := time.UnixMilli(ms).UTC()
-	return &t
 }
 
 func newDeviceRemove(g *globals, app *string) *cobra.Command {
