@@ -27,6 +27,7 @@ type benchStoreFlags struct {
 	devices  int
 	rounds   int
 	buckets  int
+	scan     int // numbers of buckets in a call of the scan
 	redisURL string
 	json     bool
 }
@@ -58,6 +59,7 @@ again. Every figure is of work that was counted afterwards; a wrong count fails 
 	fl.IntVar(&f.devices, "devices", 1_000_000, "devices in the token set")
 	fl.IntVar(&f.rounds, "rounds", 5, "rounds of each comparison")
 	fl.IntVar(&f.buckets, "buckets", 0, "buckets of the token set; 0: so many that each holds 100 to 200 devices")
+	fl.IntVar(&f.scan, "scan", benchScan, "buckets that one call reads when all are read; above 32 the next are asked for meanwhile")
 	fl.StringVar(&f.redisURL, "redis-url", "", "an empty database of a Redis that runs already")
 	fl.BoolVar(&f.json, "json", false, "print one JSON object and nothing else")
 	return cmd
@@ -124,12 +126,15 @@ const (
 	// benchRegister is how many are registered in a call: as many as Register
 	// pipelines at once.
 	benchRegister = 4096
-	// benchScan is how many numbers of buckets are read in a call: some thirty thousand
+	// benchScan is how many numbers of buckets are read in a call: a few thousand
 	// devices, as a range of a campaign has.
-	benchScan = 256
+	benchScan = 32
 )
 
 func benchmarkStore(ctx context.Context, f benchStoreFlags, talk io.Writer) (r *benchStoreResult, err error) {
+	if f.scan < 1 {
+		return nil, usagef("--scan: must be at least 1, got %d", f.scan)
+	}
 	if f.devices < benchCall || f.devices > 50_000_000 || f.rounds < 1 || f.rounds > 100 {
 		return nil, usagef("needs %d to 50,000,000 devices and 1 to 100 rounds", benchCall)
 	}
@@ -509,8 +514,8 @@ func (b *benchStoreRun) scan(ctx context.Context, _ int) (n int, took time.Durat
 	var dst []store.Entry
 	start := time.Now()
 	usable := 0
-	for from := 0; from < b.flags.buckets; from += benchScan {
-		if dst, err = b.set.ScanBuckets(ctx, benchBare, b.flags.buckets, from, min(from+benchScan, b.flags.buckets), dst[:0]); err != nil {
+	for from := 0; from < b.flags.buckets; from += b.flags.scan {
+		if dst, err = b.set.ScanBuckets(ctx, benchBare, b.flags.buckets, from, min(from+b.flags.scan, b.flags.buckets), dst[:0]); err != nil {
 			return 0, 0, err
 		}
 		for i := range dst {
