@@ -45,6 +45,24 @@ build: ## build bin/pushfleet: static, reproducible
 test: ## all tests, with the race detector
 	go test -race -timeout $(TEST_TIMEOUT) ./...
 
+# Each run prints its seed; SEED=n repeats its faults. PREVIOUS=rev runs half of
+# the workers from that revision.
+SEED     ?= 0
+PREVIOUS ?=
+CHAOS    := go test -tags chaos -v -timeout 0 -count 1 ./internal/chaos -chaos.seed=$(SEED) -chaos.previous=$(PREVIOUS)
+
+.PHONY: chaos
+chaos: ## break a fleet of processes for 30 minutes (SEED=n PREVIOUS=revision)
+	$(CHAOS) -run 'TestChaos$$' -chaos.for=30m -chaos.notifications=1000000
+
+.PHONY: chaos-short
+chaos-short: ## the same, in about two minutes
+	$(CHAOS) -run 'TestChaos$$'
+
+.PHONY: chaos-mutants
+chaos-mutants: ## see that workers with a promise taken out are found out
+	$(CHAOS) -run TestMutants
+
 .PHONY: cover
 cover: ## test coverage, in total and as coverage.out
 	go test -timeout $(TEST_TIMEOUT) -coverpkg=./... -coverprofile=coverage.out ./...

@@ -17,8 +17,10 @@ import (
 const (
 	TransactionalAckWait = 10 * time.Second
 	BulkAckWait          = 30 * time.Second
-	recorderAckWait      = 30 * time.Second
 	strayAckWait         = 30 * time.Second
+	// What a dead recorder held keeps every redelivered job waiting: well below
+	// TransactionalAckWait. Applying takes milliseconds; twice is harmless.
+	recorderAckWait = 5 * time.Second
 )
 
 // AckWait returns the ack wait of a lane.

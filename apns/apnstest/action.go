@@ -248,4 +248,7 @@ func (c *conn) withdraw(a *answer) {
 	if a.rec != nil {
 		c.srv.ledger.withdraw(a.rec)
 	}
+	if c.srv.cfg.Journal != nil {
+		c.srv.cfg.Journal.write(appendWithdrawn(nil, c.id, a.stream))
+	}
 }

@@ -113,6 +113,7 @@ type conn struct {
 	fresh       []answer
 	pairs       []uint64 // of fresh, and which of them were known
 	known       []bool
+	journal     []byte // lines that publish will write
 	control     []byte // frames to be written before answers
 	local       counters
 
@@ -769,6 +770,9 @@ func (c *conn) publish() {
 		c.counted = c.opened
 		c.srv.flight(n)
 	}
+	// Before an answer can be written.
+	c.srv.cfg.Journal.write(c.journal)
+	c.journal = c.journal[:0]
 	c.begun.Store(c.opened)
 	c.maxFlight = max(c.maxFlight, c.opened-c.closed.Load())
 	c.mu.Lock()

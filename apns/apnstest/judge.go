@@ -170,6 +170,10 @@ func (c *conn) account(a *answer, r *request, tok, body []byte, length int) {
 		l.pairs += a.pairHash
 		l.content += a.contentHash
 	}
+	if cfg.Journal != nil && len(tok) > 0 {
+		j.pair = append(append(j.pair[:0], tok...), a.id[:]...)
+		c.journal = appendJudged(c.journal, c.id, c.srv.journalTime(a.received), a, xxhash.Sum64(j.pair), xxhash.Sum64(tok))
+	}
 	if cfg.Ledger == LedgerFull {
 		c.findDuplicate(a)
 		c.record(a, r, tok, body)

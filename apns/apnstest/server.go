@@ -86,6 +86,9 @@ type Config struct {
 	// seen to use upper case (observed: jchambers/pushy#184).
 	LowerCaseIDs bool
 
+	// Journal is where requests and answers are written down; nil is nowhere.
+	Journal *Journal
+
 	// Now is the server's clock for provider tokens and timestamps; nil is time.Now.
 	// Latencies do not use it. It must be safe for concurrent use.
 	Now func() time.Time
@@ -629,6 +632,10 @@ func (s *Server) serve(tcp net.Conn, id uint64, management, refuse bool) {
 		return
 	}
 	_ = tcp.SetDeadline(time.Time{})
+	if s.cfg.Journal != nil {
+		line := appendFields([]byte{'o'}, id, uint64(s.journalTime(s.mono())))
+		s.cfg.Journal.write(fmt.Appendf(line, " %s\n", tcp.RemoteAddr()))
+	}
 	if mute {
 		s.event(id, 0, "", "no settings")
 		s.sink(tcp)
@@ -753,6 +760,9 @@ func (s *Server) remove(c *conn) {
 	shared := c.shared
 	c.mu.Unlock()
 	info.ClosedAt, info.Cause = s.cfg.Now(), c.cause
+	if s.cfg.Journal != nil {
+		s.cfg.Journal.write(append(appendFields([]byte{'e'}, c.id, uint64(s.journalTime(s.mono()))), '\n'))
+	}
 	s.inFlight.Add(c.closed.Load() - c.counted)
 	s.cfg.Logger.Debug("connection ended", "connection", c.id, "cause", c.cause,
 		"received", info.Received, "unanswered", info.Unanswered)

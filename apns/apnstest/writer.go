@@ -18,6 +18,7 @@ func (c *conn) write() {
 	defer timer.Stop()
 	var out []byte
 	var recs []*entry
+	var journal []byte
 	for {
 		if !c.writeGate.pass(c.done) {
 			return
@@ -56,6 +57,9 @@ func (c *conn) write() {
 			}
 			n++
 			sum += a.received
+			if c.srv.cfg.Journal != nil {
+				journal = appendAnswered(journal, c.id, a.stream, c.srv.journalTime(now))
+			}
 			if a.rec != nil {
 				recs = append(recs, a.rec)
 			}
@@ -85,6 +89,8 @@ func (c *conn) write() {
 		if len(recs) > 0 {
 			c.srv.ledger.answered(recs)
 		}
+		c.srv.cfg.Journal.write(journal)
+		journal = journal[:0]
 		if len(out) > 0 {
 			err := c.flush(out)
 			now = c.srv.mono()

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"net"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,6 +24,7 @@ type simFlags struct {
 	keyID, teamID      string
 	environment        string
 	unknown, ledger    string
+	journal            string
 	shares             apnstest.Shares
 	latency            time.Duration
 	announce           bool
@@ -61,6 +63,7 @@ one by one over the admin interface:
 	fl.StringSliceVar(&f.topics, "topic", nil, "bundle ids that the key may push to (default: any)")
 	fl.StringVar(&f.unknown, "unknown", "accept", "what to do with device tokens that were not set: accept or reject")
 	fl.StringVar(&f.ledger, "ledger", "full", "full (every request), hash (counts and a hash) or off")
+	fl.StringVar(&f.journal, "journal", "", "file that gets a line for every request and answer (default: none)")
 	fl.Float64Var(&f.shares.Dead, "dead", 0, "share of device tokens that are dead (410)")
 	fl.Float64Var(&f.shares.Bad, "bad", 0, "share of device tokens that are bad (400 BadDeviceToken)")
 	fl.Float64Var(&f.shares.WrongTopic, "wrong-topic", 0, "share of device tokens that are for another topic")
@@ -90,6 +93,12 @@ func runSim(ctx context.Context, g *globals, f *simFlags, out io.Writer) error {
 	if cfg.Identity, err = simIdentity(f); err != nil {
 		return err
 	}
+	closeJournal := func() error { return nil }
+	if f.journal != "" {
+		if cfg.Journal, closeJournal, err = createJournal(f.journal); err != nil {
+			return err
+		}
+	}
 	level := g.logLevel
 	if level == "" {
 		level = "info"
@@ -109,7 +118,17 @@ func runSim(ctx context.Context, g *globals, f *simFlags, out io.Writer) error {
 			fmt.Fprintf(out, "%s http://%s\n", s.URL(), a)
 		}
 	})
-	return errors.Join(err, s.Close())
+	return errors.Join(err, s.Close(), closeJournal())
+}
+
+// createJournal makes the file of a journal.
+func createJournal(name string) (*apnstest.Journal, func() error, error) {
+	file, err := os.Create(name)
+	if err != nil {
+		return nil, nil, fmt.Errorf("create journal: %w", err)
+	}
+	j := apnstest.NewJournal(file)
+	return j, func() error { return errors.Join(j.Flush(), file.Close()) }, nil
 }
 
 // simIdentity reads the key and authority in --out, or makes them.

@@ -54,6 +54,7 @@ var rooms = []room{
 	// for tests, demo and dev.
 	{dir: "internal/embedded"},
 	{dir: "internal/testenv", may: slices.Concat(layer0, layer1, []string{"apns/apnstest", "internal/embedded"})},
+	{dir: "internal/chaos", may: slices.Concat(layer0, layer1, []string{"producer", "apns/apnstest", "internal/testenv"})},
 	{dir: "internal/layers"},
 	{dir: "deploy"},
 }

@@ -2,8 +2,8 @@ package testenv
 
 import "syscall"
 
-// diesWithParent has the kernel end a child when the test binary ends, also by
+// DiesWithParent has the kernel end a child when the test binary ends, also by
 // a panic or a kill, which run no cleanup.
-func diesWithParent() *syscall.SysProcAttr {
+func DiesWithParent() *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
 }

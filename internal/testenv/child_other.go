@@ -4,6 +4,6 @@ package testenv
 
 import "syscall"
 
-// diesWithParent does nothing here: a test binary that is killed leaves its
+// DiesWithParent does nothing here: a test binary that is killed leaves its
 // children behind.
-func diesWithParent() *syscall.SysProcAttr { return nil }
+func DiesWithParent() *syscall.SysProcAttr { return nil }

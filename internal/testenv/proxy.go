@@ -6,9 +6,11 @@ import (
 	"net"
 	"sync"
 	"testing"
+	"time"
 )
 
-// Proxy passes TCP connections on to a server, and cuts them where a test wants.
+// Proxy passes TCP connections on to a server, and cuts, delays or stalls them
+// where a test wants.
 type Proxy struct {
 	Addr string // host:port
 
@@ -18,10 +20,13 @@ type Proxy struct {
 
 	mu       sync.Mutex
 	conns    map[net.Conn]bool // guarded by mu: both ends of all connections
+	dialed   []string          // guarded by mu: addresses that the server saw, of all time
 	refusing bool              // guarded by mu
 	requests int               // guarded by mu: bytes to pass before the cut, below 0 all
 	replies  int               // guarded by mu: the same
 	cuts     int               // guarded by mu: how many were made
+	delay    time.Duration     // guarded by mu
+	stalled  chan struct{}     // guarded by mu: closed when nothing is held up any more; nil: nothing is
 }
 
 // StartProxy starts a proxy to the address of a server. It ends with the test.
@@ -36,6 +41,7 @@ func StartProxy(t testing.TB, to string) *Proxy {
 	t.Cleanup(func() {
 		_ = l.Close()
 		p.Refuse(true)
+		p.Stall(false)
 		p.running.Wait()
 	})
 	return p
@@ -63,6 +69,14 @@ func (p *Proxy) Cuts() int {
 	return p.cuts
 }
 
+// Dialed returns the addresses from which the proxy has dialed the server, of
+// all connections that there ever were.
+func (p *Proxy) Dialed() []string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return append([]string(nil), p.dialed...)
+}
+
 // Refuse cuts all connections, and new ones as they are made, until it is called
 // with false.
 func (p *Proxy) Refuse(refuse bool) {
@@ -70,6 +84,27 @@ func (p *Proxy) Refuse(refuse bool) {
 	defer p.mu.Unlock()
 	if p.refusing = refuse; refuse {
 		p.cutAll()
+	}
+}
+
+// Delay holds every piece of up to 32 KiB up for d, one after the other: a link
+// that is slow as well as long. 0 ends that.
+func (p *Proxy) Delay(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay = d
+}
+
+// Stall passes nothing on and closes nothing, until it is called with false.
+func (p *Proxy) Stall(stall bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case stall && p.stalled == nil:
+		p.stalled = make(chan struct{})
+	case !stall && p.stalled != nil:
+		close(p.stalled)
+		p.stalled = nil
 	}
 }
 
@@ -94,6 +129,7 @@ func (p *Proxy) accept() {
 		}
 		p.mu.Lock()
 		p.conns[client], p.conns[server] = true, true
+		p.dialed = append(p.dialed, server.LocalAddr().String())
 		if p.refusing {
 			p.cutAll()
 		}
@@ -115,6 +151,7 @@ func (p *Proxy) pass(to, from net.Conn, left *int) {
 	buf := make([]byte, 32<<10)
 	for {
 		n, err := from.Read(buf)
+		p.holdUp()
 		part, cut := p.count(left, n)
 		if _, writeErr := to.Write(buf[:part]); writeErr != nil {
 			return
@@ -131,6 +168,19 @@ func (p *Proxy) pass(to, from net.Conn, left *int) {
 			}
 			return
 		}
+	}
+}
+
+// holdUp waits for as long as a piece is to be held up.
+func (p *Proxy) holdUp() {
+	p.mu.Lock()
+	delay, stalled := p.delay, p.stalled
+	p.mu.Unlock()
+	if stalled != nil {
+		<-stalled
+	}
+	if delay > 0 {
+		<-time.After(delay)
 	}
 }
 

@@ -337,7 +337,7 @@ func tryRedis(bin, addr string, args []string) (*redisProcess, error) {
 // dir to itself.
 func runRedis(addr, dir, text, bin string, args ...string) (*redisProcess, error) {
 	cmd := exec.Command(bin, args...)
-	cmd.SysProcAttr = diesWithParent()
+	cmd.SysProcAttr = DiesWithParent()
 	stdout, err := cmd.StdoutPipe()
 	if err != nil {
 		return nil, fmt.Errorf("start redis: %w", err)

@@ -1,0 +1,84 @@
+//go:build chaos && linux
+
+package chaos_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// mutants are workers with a promise taken out, each of which the suite must
+// find out.
+var mutants = []struct {
+	name, file, old, new string
+	finds                []string // any of these violations
+}{
+	{
+		name: "acknowledges early", file: "worker/intake.go",
+		old: "		m := decode(l, in)\n", new: "		m := decode(l, in)\n		_ = in.Ack()\n",
+		finds: []string{"lost: no outcome"},
+	},
+	{
+		name: "forgets progress", file: "worker/process.go",
+		old: "		m.progress = progress[i]\n", new: "		m.progress = store.Progress{Attempts: progress[i].Attempts}\n",
+		finds: []string{"more duplicates than the bound"},
+	},
+	{
+		name: "ignores the time of a 410", file: "store/apply.go",
+		old: "		return v.Timestamp\n", new: "		return v.Timestamp + 1000*time.Hour.Milliseconds()\n",
+		finds: []string{"token set: removed without cause"},
+	},
+}
+
+// TestMutants runs fleets that break a promise: each must be found out.
+func TestMutants(t *testing.T) {
+	for _, m := range mutants {
+		t.Run(m.name, func(t *testing.T) {
+			b := binaries{t.TempDir()}
+			nats := b.build(t, "nats-server", root(t), "github.com/nats-io/nats-server/v2")
+			mutant := b.build(t, "mutant", root(t), "./cmd/pushfleet", "-overlay", overlay(t, m.file, m.old, m.new))
+			bins := programs{pushfleet: mutant, nats: nats, workers: []string{mutant, mutant, mutant, mutant}}
+			p := plan{seed: 1, during: time.Minute, count: 100_000, servers: 1, expectFailure: true}
+			v := run(t, p, bins)
+			report(t, p, v)
+			found := false
+			for _, kind := range m.finds {
+				found = found || v.counted[kind] > 0
+			}
+			if !found {
+				t.Errorf("%s: found %v, want one of %q", m.name, v.counted, m.finds)
+			}
+		})
+	}
+}
+
+// overlay has the compiler see a file with one line changed, and returns what to
+// tell it.
+func overlay(t *testing.T, file, was, is string) string {
+	t.Helper()
+	path := filepath.Join(root(t), file)
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := strings.Count(string(text), was); n != 1 {
+		t.Fatalf("%s has %d times %q, want it once", file, n, was)
+	}
+	dir := t.TempDir()
+	changed, table := filepath.Join(dir, filepath.Base(file)), filepath.Join(dir, "overlay.json")
+	if err := os.WriteFile(changed, []byte(strings.Replace(string(text), was, is, 1)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	body, err := json.Marshal(map[string]any{"Replace": map[string]string{path: changed}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(table, body, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return table
+}
