@@ -33,6 +33,9 @@ type NATS struct {
 	TLS            TLS // a tls:// or wss:// URL asks for TLS by itself
 	Replicas       int // of streams and buckets, 1 to 5
 	ConnectTimeout time.Duration
+
+	// Bytes that the streams reserve where they do not exist yet.
+	JobsBytes, OutcomesBytes, DevicesBytes, DeadBytes int
 }
 
 // Redis says how to reach the token set.

@@ -17,7 +17,10 @@ import (
 // defaults is what an empty file means.
 func defaults() config.Config {
 	return config.Config{
-		NATS:  config.NATS{URL: "nats://127.0.0.1:4222", Replicas: 1, ConnectTimeout: 5 * time.Second},
+		NATS: config.NATS{
+			URL: "nats://127.0.0.1:4222", Replicas: 1, ConnectTimeout: 5 * time.Second,
+			JobsBytes: 16 << 30, OutcomesBytes: 8 << 30, DevicesBytes: 1 << 30, DeadBytes: 2 << 30,
+		},
 		Redis: config.Redis{Addresses: []string{"127.0.0.1:6379"}},
 		API:   config.API{Listen: ":8080", RateLimit: 5000, MaxBatchBytes: 1 << 20, DrainTimeout: 10 * time.Second},
 		Worker: config.Worker{
@@ -65,6 +68,10 @@ nats:
   tls: {ca_file: ca.pem, cert_file: /abs/c.pem, key_file: sub/k.pem}
   replicas: 3
   connect_timeout: 1m30s
+  jobs_bytes: 1_000_000_000_000
+  outcomes_bytes: 16777216
+  devices_bytes: 16777217
+  dead_bytes: 16777218
 redis:
   addresses: [a:1, "[::1]:2"]
   username: ru
@@ -124,6 +131,7 @@ apps:
 	}
 	check("nats", got.NATS, config.NATS{
 		URL: "tls://a:4222, tls://b:4222", User: "u", Password: config.NewSecret("0123"), Replicas: 3, ConnectTimeout: 90 * time.Second,
+		JobsBytes: 1_000_000_000_000, OutcomesBytes: 16777216, DevicesBytes: 16777217, DeadBytes: 16777218,
 		TLS: config.TLS{Enabled: true, CAFile: in("ca.pem"), CertFile: "/abs/c.pem", KeyFile: in("sub/k.pem")},
 	})
 	check("redis", got.Redis, config.Redis{

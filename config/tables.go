@@ -36,8 +36,18 @@ func (c *NATS) fields() []field {
 		{key: "tls", value: nested(&c.TLS), doc: "TLS to the servers; a `tls://` URL turns it on too."},
 		{key: "replicas", value: integer(&c.Replicas, 1, 5), def: "1", doc: "Copies that a JetStream cluster keeps of each stream and bucket. Use 3 in production."},
 		{key: "connect_timeout", value: duration(&c.ConnectTimeout, 100*time.Millisecond, 5*time.Minute), def: "5s", doc: "Patience with the first connection at start."},
+		{key: "jobs_bytes", value: integer(&c.JobsBytes, leastStreamBytes, mostStreamBytes), def: "17179869184", doc: "Bytes that JOBS reserves of the servers' file store, where it does not exist yet. Halved, but not below 1 GiB, where they have less. When it is full, publishers are told so."},
+		{key: "outcomes_bytes", value: integer(&c.OutcomesBytes, leastStreamBytes, mostStreamBytes), def: "8589934592", doc: "The same for OUTCOMES, which keeps a week. When it is full, workers stop taking until there is room."},
+		{key: "devices_bytes", value: integer(&c.DevicesBytes, leastStreamBytes, mostStreamBytes), def: "1073741824", doc: "The same for DEVICES, the queue of registrations. When it is full, publishers are told so."},
+		{key: "dead_bytes", value: integer(&c.DeadBytes, leastStreamBytes, mostStreamBytes), def: "2147483648", doc: "The same for DEAD. When it is full, what should go there stays in JOBS and is tried again."},
 	}
 }
+
+// Bounds of a stream's bytes: a few messages of the largest size, and no typo.
+const (
+	leastStreamBytes = 16 << 20
+	mostStreamBytes  = 1 << 50
+)
 
 func (c *NATS) check(s *scope) {
 	s.atMostOne("credentials_file", "nkey_seed_file", "user")

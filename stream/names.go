@@ -11,7 +11,7 @@ import (
 
 // The streams.
 const (
-	Jobs     = "JOBS"     // work queue: jobs, campaigns, campaign ranges, schedules
+	Jobs     = "JOBS"     // work queue: jobs, campaigns, campaign ranges
 	Devices  = "DEVICES"  // work queue: registrations and removals
 	Outcomes = "OUTCOMES" // what became of notifications, for a week
 	Dead     = "DEAD"     // what was given up

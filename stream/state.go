@@ -18,6 +18,10 @@ import (
 //	fuse.<app>.<environment>   Fuse
 const stateBucket = "pushfleet"
 
+// stateBytes is reserved for stateBucket: what the fleet must agree on has room
+// when streams are full.
+const stateBytes = 16 << 20
+
 // ErrChanged is returned where an entry is not what it was when it was read.
 var ErrChanged = errors.New("stream: entry was changed by somebody else")
 
@@ -53,7 +57,7 @@ func fuseKey(app string, env device.Environment) string {
 func (s *Streams) openState(ctx context.Context, replicas int) error {
 	kv, err := s.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 		Bucket: stateBucket, Description: "pushfleet: what the fleet agrees on",
-		History: 1, Storage: jetstream.FileStorage, Replicas: replicas,
+		History: 1, Storage: jetstream.FileStorage, Replicas: replicas, MaxBytes: stateBytes,
 	})
 	if err != nil {
 		return fmt.Errorf("ensure bucket %s: %w", stateBucket, err)

@@ -11,24 +11,39 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
 )
 
 // Config says how the streams are made where they do not exist yet. A stream
 // that exists keeps its replicas, its placement and its limits.
+//
+// Each stream reserves its bytes of the server's file store, so that none can take
+// the room of another: jobs that fill theirs leave room for the outcomes without
+// which no job would ever go.
 type Config struct {
 	// Replicas of each stream, 1 to 5; 0: 1. Replicas of one lose what the disk
 	// of their server loses.
 	Replicas int
+	// JobsBytes bounds JOBS; 0: 16 GiB. Where the server has less to reserve it is
+	// halved, but not below 1 GiB. When it is full, publishers get [ErrFull].
+	JobsBytes int64
 	// OutcomesBytes bounds OUTCOMES; 0: 8 GiB. When it is full, workers stop
 	// taking until the oldest outcomes have aged out.
 	OutcomesBytes int64
+	// DevicesBytes bounds DEVICES; 0: 1 GiB. When it is full, publishers get
+	// [ErrFull].
+	DevicesBytes int64
+	// DeadBytes bounds DEAD; 0: 2 GiB. When it is full, what should go there stays
+	// in JOBS and is tried again from time to time.
+	DeadBytes int64
+	Logger    *zap.Logger // nil: none
 }
 
 // Errors of [Open].
 var (
 	ErrNoJetStream = errors.New("stream: the NATS server has no JetStream")
 	ErrTooOld      = errors.New("stream: the NATS server is too old")
-	ErrLimited     = errors.New("stream: JOBS has a limit that would delete jobs")
+	ErrLimited     = errors.New("stream: JOBS would delete jobs by itself")
 	ErrForeign     = errors.New("stream: a stream of this name exists that is not pushfleet's")
 )
 
@@ -38,8 +53,12 @@ var minVersion = [2]int{2, 14}
 
 // Limits of the streams.
 const (
+	jobsBytes       = 16 << 30
+	leastJobsBytes  = 1 << 30
 	outcomesAge     = 7 * 24 * time.Hour
+	outcomesBytes   = 8 << 30
 	devicesBytes    = 1 << 30
+	deadBytes       = 2 << 30
 	duplicateWindow = 2 * time.Minute
 )
 
@@ -48,6 +67,7 @@ const (
 type Streams struct {
 	nc       *nats.Conn
 	js       jetstream.JetStream
+	log      *zap.Logger
 	presence jetstream.KeyValue
 	state    jetstream.KeyValue
 }
@@ -69,7 +89,13 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Streams, error) {
 		}
 		return nil, fmt.Errorf("ask for jetstream account: %w", err)
 	}
-	s := &Streams{nc: nc, js: js}
+	s := &Streams{nc: nc, js: js, log: cfg.Logger}
+	if s.log == nil {
+		s.log = zap.NewNop()
+	}
+	if err := s.openState(ctx, max(cfg.Replicas, 1)); err != nil {
+		return nil, err
+	}
 	for _, want := range definitions(cfg) {
 		if err := s.ensure(ctx, want); err != nil {
 			return nil, err
@@ -82,138 +108,7 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Streams, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ensure bucket %s: %w", presenceBucket, err)
 	}
-	if err := s.openState(ctx, max(cfg.Replicas, 1)); err != nil {
-		return nil, err
-	}
 	return s, nil
-}
-
-func definitions(cfg Config) []jetstream.StreamConfig {
-	replicas := max(cfg.Replicas, 1)
-	outcomesBytes := cfg.OutcomesBytes
-	if outcomesBytes == 0 {
-		outcomesBytes = 8 << 30
-	}
-	return []jetstream.StreamConfig{
-		{
-			// No limit: a stream with schedules refuses discard-new (error 10052),
-			// and any limit would then delete the oldest jobs. The bound is the
-			// server's file store, where a publisher is told (503, 10023).
-			Name: Jobs, Description: "pushfleet jobs and campaigns",
-			Subjects:  []string{"push.jobs.*.*", "push.campaigns.*", "push.ranges.*.*", "push.later.>"},
-			Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage, Replicas: replicas,
-			MaxMsgs: -1, MaxBytes: -1, MaxMsgsPerSubject: -1, MaxConsumers: -1, MaxMsgSize: -1,
-			Duplicates: duplicateWindow, AllowDirect: true,
-			AllowMsgTTL: true, AllowMsgSchedules: true, AllowAtomicPublish: true,
-		},
-		{
-			Name: Devices, Description: "pushfleet device registrations",
-			Subjects:  []string{"push.devices.*"},
-			Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage, Replicas: replicas,
-			Discard: jetstream.DiscardNew, MaxBytes: devicesBytes,
-			MaxMsgs: -1, MaxMsgsPerSubject: -1, MaxConsumers: -1, MaxMsgSize: -1,
-			Duplicates: duplicateWindow, AllowDirect: true,
-		},
-		{
-			Name: Outcomes, Description: "pushfleet: what became of notifications",
-			Subjects:  []string{"push.outcomes.>"},
-			Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage, Replicas: replicas,
-			Discard: jetstream.DiscardNew, MaxBytes: outcomesBytes, MaxAge: outcomesAge,
-			MaxMsgs: -1, MaxMsgsPerSubject: -1, MaxConsumers: -1, MaxMsgSize: -1,
-			Duplicates: duplicateWindow, AllowDirect: true,
-		},
-		{
-			Name: Dead, Description: "pushfleet dead letters",
-			Subjects:  []string{"push.dead.*"},
-			Retention: jetstream.LimitsPolicy, Storage: jetstream.FileStorage, Replicas: replicas,
-			Discard: jetstream.DiscardNew,
-			MaxMsgs: -1, MaxBytes: -1, MaxMsgsPerSubject: -1, MaxConsumers: -1, MaxMsgSize: -1,
-			Duplicates: duplicateWindow, AllowDirect: true,
-		},
-	}
-}
-
-// ensure makes a stream exist. An existing one is extended by what a newer
-// pushfleet needs, and never loses what an operator has set.
-func (s *Streams) ensure(ctx context.Context, want jetstream.StreamConfig) error {
-	st, err := s.js.Stream(ctx, want.Name)
-	if errors.Is(err, jetstream.ErrStreamNotFound) {
-		st, err = s.js.CreateStream(ctx, want)
-		if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) { // another process was faster
-			st, err = s.js.Stream(ctx, want.Name)
-		}
-	}
-	if err != nil {
-		return fmt.Errorf("ensure stream %s: %w", want.Name, err)
-	}
-	have := st.CachedInfo().Config
-	if have.Retention != want.Retention || have.Storage != jetstream.FileStorage {
-		return fmt.Errorf("%w: %s has retention %s and %s storage, want %s and file; rename or delete it", ErrForeign, want.Name, have.Retention, have.Storage, want.Retention)
-	}
-	if want.Name == Jobs {
-		if err := checkUnlimited(have); err != nil {
-			return err
-		}
-	}
-	next, changed := extend(have, want)
-	if !changed {
-		return nil
-	}
-	if _, err := s.js.UpdateStream(ctx, next); err != nil {
-		return fmt.Errorf("extend stream %s: %w", want.Name, err)
-	}
-	return nil
-}
-
-// extend adds to have what want needs, and reports whether anything was missing.
-func extend(have, want jetstream.StreamConfig) (jetstream.StreamConfig, bool) {
-	changed := false
-	known := make(map[string]bool, len(have.Subjects))
-	for _, subject := range have.Subjects {
-		known[subject] = true
-	}
-	for _, subject := range want.Subjects {
-		if !known[subject] {
-			have.Subjects = append(have.Subjects, subject)
-			changed = true
-		}
-	}
-	for _, flag := range []struct {
-		have *bool
-		want bool
-	}{
-		{&have.AllowMsgTTL, want.AllowMsgTTL},
-		{&have.AllowMsgSchedules, want.AllowMsgSchedules},
-		{&have.AllowAtomicPublish, want.AllowAtomicPublish},
-		{&have.AllowDirect, want.AllowDirect},
-	} {
-		if flag.want && !*flag.have {
-			*flag.have = true
-			changed = true
-		}
-	}
-	return have, changed
-}
-
-// checkUnlimited refuses a JOBS stream that would delete jobs by itself.
-func checkUnlimited(cfg jetstream.StreamConfig) error {
-	var limits []string
-	if cfg.MaxMsgs > 0 {
-		limits = append(limits, fmt.Sprintf("max_msgs=%d", cfg.MaxMsgs))
-	}
-	if cfg.MaxBytes > 0 {
-		limits = append(limits, fmt.Sprintf("max_bytes=%d", cfg.MaxBytes))
-	}
-	if cfg.MaxAge > 0 {
-		limits = append(limits, fmt.Sprintf("max_age=%s", cfg.MaxAge))
-	}
-	if cfg.MaxMsgsPerSubject > 0 {
-		limits = append(limits, fmt.Sprintf("max_msgs_per_subject=%d", cfg.MaxMsgsPerSubject))
-	}
-	if len(limits) == 0 {
-		return nil
-	}
-	return fmt.Errorf("%w: %s; remove it (nats stream edit JOBS), and bound the server's file store instead", ErrLimited, strings.Join(limits, ", "))
 }
 
 func checkVersion(version string) error {

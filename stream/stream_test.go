@@ -74,7 +74,7 @@ func TestOpenTwiceKeepsWhatIsThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := strings.Join(st.CachedInfo().Config.Subjects, " ")
-	for _, want := range []string{"push.jobs.*.*", "push.campaigns.*", "push.ranges.*.*", "push.later.>", "extra.subject"} {
+	for _, want := range []string{"push.jobs.*.*", "push.campaigns.*", "push.ranges.*.*", "extra.subject"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("subjects of JOBS: got %q, want %s in it", got, want)
 		}
@@ -110,10 +110,6 @@ func TestOpenRefuses(t *testing.T) {
 		text   string
 	}{
 		{name: "no jetstream", server: embedded.NATSConfig{NoJetStream: true}, want: stream.ErrNoJetStream, text: "-js"},
-		{
-			name: "limited jobs", want: stream.ErrLimited, text: "max_msgs=1000, max_age=1h0m0s",
-			before: &jetstream.StreamConfig{Name: stream.Jobs, Subjects: []string{"push.jobs.*.*"}, Retention: jetstream.WorkQueuePolicy, MaxMsgs: 1000, MaxAge: time.Hour},
-		},
 		{
 			name: "foreign jobs", want: stream.ErrForeign, text: "JOBS",
 			before: &jetstream.StreamConfig{Name: stream.Jobs, Subjects: []string{"orders.>"}},
@@ -198,20 +194,6 @@ func TestPublishJobRefusesBadJobs(t *testing.T) {
 	}
 	if _, err := js.PublishJob(context.Background(), "shop.de", job.Bulk, newJob(t, "a")); err == nil {
 		t.Error("bad app: got no error")
-	}
-}
-
-func TestFullStoreIsAnError(t *testing.T) {
-	t.Parallel()
-	server := testenv.StartNATS(t, embedded.NATSConfig{MaxStore: 4 << 20})
-	nc := testenv.Connect(t, server.URL())
-	ctx := context.Background()
-	_, err := stream.Open(ctx, nc, stream.Config{OutcomesBytes: 1 << 20})
-	if err == nil {
-		t.Fatal("open with too small a store: got no error")
-	}
-	if !strings.Contains(err.Error(), stream.Devices) {
-		t.Errorf("open with too small a store: got %v, want the stream's name in it", err)
 	}
 }
 

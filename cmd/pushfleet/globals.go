@@ -90,7 +90,12 @@ func connectNATS(ctx context.Context, cfg *config.Config, role string, log *zap.
 	if err != nil {
 		return nil, nil, err
 	}
-	streams, err := stream.Open(ctx, nc, stream.Config{Replicas: cfg.NATS.Replicas})
+	streams, err := stream.Open(ctx, nc, stream.Config{
+		Replicas:  cfg.NATS.Replicas,
+		JobsBytes: int64(cfg.NATS.JobsBytes), OutcomesBytes: int64(cfg.NATS.OutcomesBytes),
+		DevicesBytes: int64(cfg.NATS.DevicesBytes), DeadBytes: int64(cfg.NATS.DeadBytes),
+		Logger: log.Named("nats"),
+	})
 	if err != nil {
 		nc.Close()
 		return nil, nil, err

@@ -35,7 +35,7 @@ func NewJetStream(t testing.TB) *JetStream {
 	t.Helper()
 	server := StartNATS(t, embedded.NATSConfig{})
 	nc := Connect(t, server.URL())
-	streams, err := stream.Open(context.Background(), nc, stream.Config{OutcomesBytes: 1 << 30})
+	streams, err := stream.Open(context.Background(), nc, stream.Config{JobsBytes: 1 << 30, OutcomesBytes: 1 << 30})
 	if err != nil {
 		t.Fatal(err)
 	}
