@@ -23,6 +23,8 @@ const (
 	maxUnstored = 64
 	// lastWait is how long Run waits for JetStream when it is told to stop.
 	lastWait = 5 * time.Second
+	// complainEvery is how often it is logged that JetStream takes nothing.
+	complainEvery = 10 * time.Second
 )
 
 // ErrStopped is told for outcomes that were not stored when the publisher
@@ -52,6 +54,10 @@ type Publisher struct {
 	pending map[laneKey]*flush // guarded by mu
 	count   int                // guarded by mu: recipients in pending
 	flushes uint64             // only touched by Run
+
+	// Only touched by the goroutine that waits:
+	storedAt   time.Time // when JetStream last took something
+	complained time.Time
 }
 
 type laneKey struct {
@@ -70,6 +76,7 @@ type flush struct {
 type part struct {
 	id      string
 	body    []byte
+	at      time.Time       // when it was handed over last
 	storing *stream.Storing // nil if it could not be handed over
 }
 
@@ -131,10 +138,18 @@ func (p *Publisher) Run(ctx context.Context) error {
 	// Waiting for JetStream outlives ctx by a little: what is stored must be told.
 	last, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	var waiter sync.WaitGroup
+	var waiter, limit sync.WaitGroup
 	waiter.Go(func() {
 		for f := range flushes {
 			p.await(last, f)
+		}
+	})
+	limit.Go(func() {
+		select {
+		case <-ctx.Done():
+			pause(last, lastWait)
+			cancel()
+		case <-last.Done():
 		}
 	})
 	age := time.NewTimer(flushAge)
@@ -150,21 +165,22 @@ func (p *Publisher) Run(ctx context.Context) error {
 		case <-age.C:
 		case <-ctx.Done():
 		}
-		p.flush(flushes)
+		p.flush(last, flushes)
 	}
 	p.mu.Lock()
 	p.stopped = true
 	p.mu.Unlock()
-	p.flush(flushes)
+	p.flush(last, flushes)
 	close(flushes)
-	timeout := time.AfterFunc(lastWait, cancel)
-	defer timeout.Stop()
 	waiter.Wait()
+	cancel()
+	limit.Wait()
 	return nil
 }
 
-// flush hands all that is pending to JetStream.
-func (p *Publisher) flush(flushes chan<- *flush) {
+// flush hands all that is pending to JetStream. It blocks while maxUnstored
+// flushes wait; then more becomes pending, no more than workers can hold.
+func (p *Publisher) flush(last context.Context, flushes chan<- *flush) {
 	p.mu.Lock()
 	pending := p.pending
 	p.pending, p.count = make(map[laneKey]*flush), 0
@@ -178,11 +194,16 @@ func (p *Publisher) flush(flushes chan<- *flush) {
 			p.publish(f, &pt)
 			f.parts = append(f.parts, pt)
 		}
-		flushes <- f
+		select {
+		case flushes <- f:
+		case <-last.Done():
+			f.tell(ErrStopped)
+		}
 	}
 }
 
 func (p *Publisher) publish(f *flush, pt *part) {
+	pt.at = time.Now()
 	storing, err := p.cfg.Streams.PublishOutcomes(f.outcomes.App, f.outcomes.Lane, pt.id, pt.body)
 	if err != nil {
 		p.log.Warn("cannot publish outcomes", zap.Error(err))
@@ -191,17 +212,25 @@ func (p *Publisher) publish(f *flush, pt *part) {
 }
 
 // await waits until every part of a flush is stored, publishing again what was
-// not. JetStream drops what it has already, by the id.
+// not. JetStream drops what it has already, by the id, if that was within two
+// minutes; a part that is stored twice is applied twice, to no effect but the
+// count of duplicate outcomes.
 func (p *Publisher) await(ctx context.Context, f *flush) {
 	for i := range f.parts {
-		for !p.isStored(ctx, &f.parts[i]) {
-			pause(ctx, retryPause)
+		pt := &f.parts[i]
+		for !p.isStored(ctx, pt) {
+			// One at a time asks whether there is room again. Once it has been told
+			// so, what was refused before goes without a pause.
+			if !p.storedAt.After(pt.at) {
+				pause(ctx, retryPause)
+			}
 			if ctx.Err() != nil {
 				f.tell(ErrStopped)
 				return
 			}
-			p.publish(f, &f.parts[i])
+			p.publish(f, pt)
 		}
+		p.storedAt = time.Now()
 	}
 	f.tell(nil)
 }
@@ -211,8 +240,9 @@ func (p *Publisher) isStored(ctx context.Context, pt *part) bool {
 		return false
 	}
 	err := pt.storing.Wait(ctx)
-	if err != nil && ctx.Err() == nil {
-		p.log.Error("outcomes were not stored, trying again", zap.Error(err))
+	if now := time.Now(); err != nil && ctx.Err() == nil && now.Sub(p.complained) >= complainEvery {
+		p.complained = now
+		p.log.Error("outcomes are not stored, trying again until they are", zap.Error(err))
 	}
 	return err == nil
 }
