@@ -22,6 +22,10 @@ const (
 	// maxBytes bounds what one take brings into memory, by the size that messages
 	// of the lane had.
 	maxBytes = 8 << 20
+	// bytesPerPlace is how much of a message one notification's room is for: the
+	// largest payload. A message that is larger than its recipients explain takes
+	// the room of more, or a flood of them would take all memory.
+	bytesPerPlace = job.MaxPayloadBytes
 	// fetchPause is the wait after a fetch that failed.
 	fetchPause = time.Second
 )
@@ -131,11 +135,11 @@ func (w *Worker) admit(work context.Context, l *lane, messages []*stream.Message
 
 // decode reads the job of a message.
 func decode(l *lane, in *stream.Message) *message {
-	m := &message{in: in, lane: l, cost: 1, touched: in.ReceivedAt}
+	m := &message{in: in, lane: l, cost: max(1, len(in.Data)/bytesPerPlace), touched: in.ReceivedAt}
 	if m.job, m.bad = job.Parse(in.Data); m.bad != nil {
 		return m
 	}
-	m.cost = m.job.To.Len()
+	m.cost = max(m.cost, m.job.To.Len())
 	switch root := in.Header(stream.HeaderRoot); {
 	case root != "":
 		m.root = root

@@ -17,7 +17,9 @@ type message struct {
 	job  *job.Job
 	bad  error // why it is no job; nil if it is
 	root string
-	cost int // notifications of room that it holds
+	// Room that it holds, in notifications: cost and, of that, grown for what its
+	// users and installs turned out to be.
+	cost, grown int
 
 	progress store.Progress // of earlier deliveries
 	expiry   job.Expiry
@@ -33,6 +35,7 @@ type message struct {
 	unmarked   []int     // guarded by mu: recipients settled since the last mark
 	settledAt  time.Time // guarded by mu: when the first of unmarked was
 	startedAt  time.Time // when it was handed to APNs
+	telling    bool      // guarded by mu: its outcomes are on their way to JetStream
 }
 
 // fate is what became of a recipient at this delivery.
@@ -73,6 +76,7 @@ func (m *message) redelivered() bool { return m.in.Deliveries > 1 }
 type other struct {
 	job.Recipient
 	environment device.Environment // that was sent to; unset if nothing was
+	unburied    bool               // it waits after all
 }
 
 // decide records what became of an undecided recipient, and reports whether it
@@ -118,6 +122,22 @@ func (m *message) bury(i int, reason string, o *other) (last bool) {
 	m.recipients[i].reason = reason
 	m.mu.Unlock()
 	return m.decide(i, buried, o)
+}
+
+// startTelling notes that outcomes are on their way. Whoever gets true from
+// stopTelling ends the message.
+func (m *message) startTelling() {
+	m.mu.Lock()
+	m.telling = true
+	m.mu.Unlock()
+}
+
+func (m *message) stopTelling() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	was := m.telling
+	m.telling = false
+	return was
 }
 
 // touch notes that the message's ack wait began anew.

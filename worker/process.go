@@ -101,10 +101,7 @@ func (w *Worker) deliver(ctx context.Context, l *lane, batch []*message) {
 		}
 		live = append(live, m)
 	}
-	if batch = w.resolve(ctx, l, live); len(batch) == 0 {
-		return
-	}
-	w.send(ctx, l, batch)
+	w.resolve(ctx, l, live)
 }
 
 // guard drops messages whose job id belongs to another message.

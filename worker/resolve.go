@@ -9,22 +9,34 @@ import (
 	"github.com/pushfleet/pushfleet/store"
 )
 
-// resolve finds the devices that messages are for. Messages that cannot be
-// resolved now go back; the others are returned.
-func (w *Worker) resolve(ctx context.Context, l *lane, batch []*message) []*message {
-	if len(batch) == 0 {
-		return nil
-	}
+// resolve finds the devices that messages are for, and sends to them. Messages
+// that cannot be resolved now go back.
+func (w *Worker) resolve(ctx context.Context, l *lane, batch []*message) {
 	var inline, named []*message
-	var tokens []device.Token
 	for _, m := range batch {
 		m.kind, m.topic = m.job.Kind(), m.job.Topic(l.app.BundleID)
 		if len(m.job.To.Tokens) > 0 {
 			inline = append(inline, m)
-			tokens = append(tokens, m.job.To.Tokens...)
 		} else {
 			named = append(named, m)
 		}
+	}
+	if len(named) > 0 && len(inline) > 0 {
+		// Those may wait for room; the others need not.
+		go w.expand(ctx, l, named)
+	} else if len(named) > 0 {
+		w.expand(ctx, l, named)
+	}
+	if inline = w.lookup(ctx, l, inline); len(inline) > 0 {
+		w.send(ctx, l, inline)
+	}
+}
+
+// lookup looks up the device tokens that messages name.
+func (w *Worker) lookup(ctx context.Context, l *lane, inline []*message) []*message {
+	var tokens []device.Token
+	for _, m := range inline {
+		tokens = append(tokens, m.job.To.Tokens...)
 	}
 	if len(tokens) > 0 {
 		entries, err := w.cfg.Devices.Lookup(ctx, l.app.Name, tokens, make([]store.Entry, 0, len(tokens)))
@@ -46,13 +58,65 @@ func (w *Worker) resolve(ctx context.Context, l *lane, batch []*message) []*mess
 			entries = entries[n:]
 		}
 	}
-	left := inline
-	for _, m := range named {
-		if w.resolveNamed(ctx, l, m) {
-			left = append(left, m)
+	return inline
+}
+
+// longList is how many users or installs are looked up one job at a time: with
+// many devices each they are far more than the room that was taken for them.
+const longList = 16
+
+// expand finds the devices of users and installs, and sends to them. Nobody knows
+// how many they are before: so it looks up no more while what is found already
+// exceeds the room.
+func (w *Worker) expand(ctx context.Context, l *lane, named []*message) {
+	var found []*message
+	// What is found must be under way before anything waits for the room it holds.
+	flush := func() {
+		if len(found) > 0 {
+			go w.send(ctx, l, found)
+			found = nil
 		}
 	}
-	return left
+	for i, m := range named {
+		ok, err := w.expandOne(ctx, l, m, flush)
+		if err != nil { // only when the worker goes
+			w.handBackAll(named[i:], 0, "wait for room", err)
+			break
+		}
+		if ok {
+			found = append(found, m)
+		}
+	}
+	if len(found) > 0 {
+		w.send(ctx, l, found)
+	}
+}
+
+// expandOne finds the devices of a job's users or installs once there is room,
+// and reports whether there is something to go on with. It calls flush before it
+// waits.
+func (w *Worker) expandOne(ctx context.Context, l *lane, m *message, flush func()) (bool, error) {
+	if m.job.To.Len() > longList {
+		flush()
+		select {
+		case l.holder.expanding <- struct{}{}:
+			defer func() { <-l.holder.expanding }()
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
+	}
+	for {
+		over, freed := w.room.overgrown(l.holder)
+		if !over {
+			return w.resolveNamed(ctx, l, m), nil
+		}
+		flush()
+		select {
+		case <-freed:
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		}
+	}
 }
 
 // resolveNamed finds the devices of a job's users or installs.
@@ -86,8 +150,10 @@ func (w *Worker) resolveNamed(ctx context.Context, l *lane, m *message) bool {
 		}
 	}
 	// A user may have many devices, or none.
-	w.room.adjust(l.holder, len(m.recipients)-m.cost)
-	m.cost = len(m.recipients)
+	if more := len(m.recipients) - m.cost; more > 0 {
+		w.room.grow(l.holder, more)
+		m.cost, m.grown = m.cost+more, more
+	}
 	return true
 }
 

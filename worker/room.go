@@ -24,6 +24,15 @@ type room struct {
 type holder struct {
 	lane job.Lane
 	held int // guarded by room.mu
+	// grown is how much of held came on top of what was admitted: users and installs
+	// that have many devices. Guarded by room.mu.
+	grown int
+	// expanding is held by whoever looks up a long list of users or installs.
+	expanding chan struct{}
+}
+
+func newHolder(lane job.Lane) *holder {
+	return &holder{lane: lane, expanding: make(chan struct{}, 1)}
 }
 
 func newRoom(capacity int) *room {
@@ -74,6 +83,30 @@ func (r *room) adjust(h *holder, delta int) {
 		r.freed = make(chan struct{})
 	}
 	r.mu.Unlock()
+}
+
+// release gives back what a message held.
+func (r *room) release(h *holder, cost, grown int) {
+	r.mu.Lock()
+	h.grown -= grown
+	r.mu.Unlock()
+	r.adjust(h, -cost)
+}
+
+// grow changes what h holds by what a message turned out to be.
+func (r *room) grow(h *holder, delta int) {
+	r.mu.Lock()
+	h.grown += delta
+	r.mu.Unlock()
+	r.adjust(h, delta)
+}
+
+// overgrown reports whether more is held than there is room for because h has
+// grown, and what is closed when that may have changed.
+func (r *room) overgrown(h *holder) (bool, <-chan struct{}) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return h.grown > 0 && r.used > r.capacity, r.freed
 }
 
 // inUse returns how many notifications are held.

@@ -10,7 +10,6 @@ import (
 	"github.com/pushfleet/pushfleet/device"
 	"github.com/pushfleet/pushfleet/job"
 	"github.com/pushfleet/pushfleet/store"
-	"github.com/pushfleet/pushfleet/stream"
 )
 
 // finished collects messages of which nothing is undecided any more. It takes
@@ -70,9 +69,8 @@ func (w *Worker) settle(ctx context.Context, m *message) {
 	if letters {
 		// What is given up goes to DEAD first; that waits for JetStream.
 		go func() {
-			if w.buryRecipients(ctx, m) {
-				w.tell(ctx, m, waits)
-			}
+			allBuried := w.buryRecipients(ctx, m)
+			w.tell(ctx, m, waits || !allBuried)
 		}()
 		return
 	}
@@ -95,7 +93,11 @@ func (w *Worker) tell(ctx context.Context, m *message, waits bool) {
 // publish stores outcomes and goes on with next. If they will not be stored, the
 // message goes back as it is: that may repeat notifications, and loses none.
 func (w *Worker) publish(m *message, outcomes []job.JobOutcome, next func()) {
+	m.startTelling()
 	w.cfg.Outcomes.Publish(m.lane.app.Name, m.lane.lane, outcomes, func(err error) {
+		if !m.stopTelling() {
+			return // handed back meanwhile
+		}
 		if err != nil {
 			w.log.Error("outcomes were not stored", zap.String("app", m.lane.app.Name), zap.String("job_id", m.root), zap.Error(err))
 			w.handBack(m, 0)
@@ -146,6 +148,9 @@ func (m *message) outcomes(complete bool) []job.JobOutcome {
 		o.Accepted = append(o.Accepted, r.token)
 	}
 	for i := range m.others {
+		if m.others[i].unburied {
+			continue
+		}
 		o := of(m.others[i].environment)
 		o.Others = append(o.Others, m.others[i].Recipient)
 	}
@@ -184,7 +189,7 @@ func (w *Worker) lose(m *message) {
 
 func (w *Worker) release(m *message) {
 	w.flight.remove(m)
-	w.room.adjust(m.lane.holder, -m.cost)
+	w.room.release(m.lane.holder, m.cost, m.grown)
 	w.handling.Done()
 }
 
@@ -227,60 +232,4 @@ func (m *message) retries(now time.Time) (store.HandBack, time.Duration) {
 		h.Waiting[r.hash] = store.Wait{Attempts: r.attempts, RetryAt: now.Add(r.delay)}
 	}
 	return h, delay
-}
-
-// buryInvalid gives up a message that is no job.
-func (w *Worker) buryInvalid(ctx context.Context, m *message) {
-	w.metrics.deadLetter(m.lane, "invalid")
-	if w.buryUntilStored(ctx, m, stream.Letter{Reason: m.bad.Error(), Last: w.cfg.Now()}) {
-		w.acknowledge(m)
-	}
-}
-
-// buryRecipients gives up the recipients for which the job is at fault, one dead
-// letter for each reason.
-func (w *Worker) buryRecipients(ctx context.Context, m *message) bool {
-	byReason := make(map[string][]device.Token)
-	total := 0
-	for i := range m.recipients {
-		if r := &m.recipients[i]; r.fate == buried {
-			byReason[r.reason] = append(byReason[r.reason], r.token)
-			total++
-		}
-	}
-	for reason, tokens := range byReason {
-		letter := stream.Letter{Reason: reason, Root: m.root, Last: w.cfg.Now()}
-		if len(tokens) < len(m.recipients) {
-			part := *m.job
-			part.To = job.Recipients{Tokens: tokens}
-			body, err := part.MarshalJSON()
-			if err != nil {
-				panic("worker: a parsed job does not encode: " + err.Error())
-			}
-			letter.Body = body
-		}
-		w.metrics.deadLetter(m.lane, reason)
-		if !w.buryUntilStored(ctx, m, letter) {
-			return false
-		}
-	}
-	w.log.Warn("job has dead letters", zap.String("app", m.lane.app.Name), zap.String("job_id", m.root), zap.Int("recipients", total), zap.Int("reasons", len(byReason)))
-	return true
-}
-
-// buryUntilStored stores a dead letter, however long that takes, and reports
-// whether it is stored; if not, the worker goes and the message is handed back.
-func (w *Worker) buryUntilStored(ctx context.Context, m *message, letter stream.Letter) bool {
-	for {
-		err := w.cfg.Streams.Bury(ctx, m.in, letter)
-		if err == nil {
-			return true
-		}
-		if ctx.Err() != nil {
-			w.handBack(m, 0)
-			return false
-		}
-		w.log.Error("cannot store a dead letter", zap.String("app", m.lane.app.Name), zap.Error(err))
-		pause(ctx, fetchPause)
-	}
 }

@@ -89,9 +89,14 @@ const bundle = "com.example.shop"
 func setup(t *testing.T, answer func(n *apns.Notification) apns.Response) *fixture {
 	t.Helper()
 	t.Parallel()
+	return setupOn(t, testenv.NewJetStream(t), answer)
+}
+
+func setupOn(t *testing.T, js *testenv.JetStream, answer func(n *apns.Notification) apns.Response) *fixture {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	t.Cleanup(cancel)
-	f := &fixture{t: t, ctx: ctx, js: testenv.NewJetStream(t), set: store.New(testenv.Redis(t), store.Config{Buckets: 16}), sender: newSender(answer)}
+	f := &fixture{t: t, ctx: ctx, js: js, set: store.New(testenv.Redis(t), store.Config{Buckets: 16}), sender: newSender(answer)}
 	f.apps = []*worker.App{{
 		Name: "shop", BundleID: bundle, Environment: device.Production,
 		Routes: []*worker.Route{{Environment: device.Production, Sender: f.sender}},

@@ -15,6 +15,10 @@ import (
 // strayBatch is how many stray messages are buried between two looks around.
 const strayBatch = 64
 
+// maxStraySubjects bounds the stray consumer's subjects: whoever publishes to
+// made-up apps makes up as many as they like. The rest has its turn after them.
+const maxStraySubjects = 256
+
 // watchStrays announces this worker, and gives up jobs that no worker can send:
 // those of an app that all workers have not known for a while, and those of a
 // lane that does not exist. It runs until ctx ends.
@@ -91,6 +95,7 @@ func (w *Worker) buryStrays(ctx context.Context, subjects []string) error {
 		return w.cfg.Streams.RemoveStray(ctx)
 	}
 	slices.Sort(subjects)
+	subjects = subjects[:min(len(subjects), maxStraySubjects)]
 	c, err := w.cfg.Streams.StrayConsumer(ctx, subjects)
 	if err != nil {
 		return err
@@ -103,8 +108,11 @@ func (w *Worker) buryStrays(ctx context.Context, subjects []string) error {
 		if len(messages) == 0 {
 			return nil
 		}
-		for _, in := range messages {
+		for i, in := range messages {
 			if err := w.buryStray(ctx, in); err != nil {
+				for _, rest := range messages[i+1:] {
+					w.nak(rest, storeRetry)
+				}
 				return err
 			}
 		}

@@ -84,6 +84,7 @@ type Worker struct {
 	recorded *recorded
 	flight   *flight
 	finished *finished
+	dead     cemetery
 	lanes    []*lane
 
 	// handling counts messages from their arrival to their ack, nak or loss.
@@ -136,7 +137,7 @@ func New(cfg Config) (*Worker, error) {
 			return nil, fmt.Errorf("app %q: must be letters, digits, '-' and '_'", app.Name)
 		}
 		for _, l := range job.Lanes() {
-			w.lanes = append(w.lanes, &lane{app: app, lane: l, holder: &holder{lane: l}, mean: 1, fail: errNotStarted})
+			w.lanes = append(w.lanes, &lane{app: app, lane: l, holder: newHolder(l), mean: 1, fail: errNotStarted})
 		}
 	}
 	return w, nil
@@ -192,7 +193,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	case <-timeout.C:
 		w.log.Warn("drain timeout is over, handing back", zap.Int("in_flight", w.room.inUse()))
 		stopWork(errDrainTimeout)
-		<-drained
+		w.abandon(drained)
 	}
 	stopKeeping()
 	keepers.Wait()
@@ -204,6 +205,34 @@ var (
 	errDrainTimeout = errors.New("worker: drain timeout")
 	errNotStarted   = errors.New("not consuming yet")
 )
+
+// What is settled and not yet told when the drain timeout is over is handed back
+// untold after untoldWait: JetStream may take no outcomes for days, and by then the
+// progress says what became of it.
+const (
+	untoldWait = 2 * time.Second
+	untoldTick = 50 * time.Millisecond
+)
+
+// abandon hands back what waits for its outcomes to be stored, until drained is
+// closed.
+func (w *Worker) abandon(drained <-chan struct{}) {
+	next := time.NewTimer(untoldWait)
+	defer next.Stop()
+	for {
+		select {
+		case <-drained:
+			return
+		case <-next.C:
+		}
+		for _, m := range w.flight.all() {
+			if m.stopTelling() {
+				w.handBack(m, 0)
+			}
+		}
+		next.Reset(untoldTick)
+	}
+}
 
 func (w *Worker) openLane(ctx context.Context, l *lane) error {
 	if err := w.cfg.Streams.ReleaseApp(ctx, l.app.Name); err != nil {

@@ -33,9 +33,15 @@ func StartNATS(t testing.TB, cfg embedded.NATSConfig) *embedded.NATS {
 // NewJetStream starts a server with pushfleet's streams for one test.
 func NewJetStream(t testing.TB) *JetStream {
 	t.Helper()
-	server := StartNATS(t, embedded.NATSConfig{})
+	return NewJetStreamOf(t, embedded.NATSConfig{}, stream.Config{JobsBytes: 1 << 30, OutcomesBytes: 1 << 30})
+}
+
+// NewJetStreamOf is [NewJetStream] with streams, or a server, of another size.
+func NewJetStreamOf(t testing.TB, cfg embedded.NATSConfig, of stream.Config) *JetStream {
+	t.Helper()
+	server := StartNATS(t, cfg)
 	nc := Connect(t, server.URL())
-	streams, err := stream.Open(context.Background(), nc, stream.Config{JobsBytes: 1 << 30, OutcomesBytes: 1 << 30})
+	streams, err := stream.Open(context.Background(), nc, of)
 	if err != nil {
 		t.Fatal(err)
 	}
