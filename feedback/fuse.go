@@ -27,6 +27,7 @@ const repairEvery = 5 * time.Second
 // It is one thing, and so one interface.
 type FuseStore interface {
 	CountSends(ctx context.Context, w store.FuseWindow, messages []store.Sends) (store.Counted, error)
+	RememberAgain(ctx context.Context, w store.FuseWindow, list []store.Rejection) (store.Counted, error)
 	FuseTripped(ctx context.Context, w store.FuseWindow) (bool, error)
 	FuseWindow() time.Duration
 	Remembered(ctx context.Context, w store.FuseWindow) ([]store.Rejection, error)
@@ -325,11 +326,12 @@ type rejected struct {
 }
 
 // rule decides about a batch. It takes back what is held; what it lets pass must
-// be shown to confirm after it was written.
-func (f *Fuse) rule(ctx context.Context, batch []parsed) (*ruling, error) {
+// be shown to confirm after it was written. What was told before, and is told again
+// because Redis may have forgotten it, is judged and not counted.
+func (f *Fuse) rule(ctx context.Context, batch []parsed, again bool) (*ruling, error) {
 	r := &ruling{held: make(map[place]bool), frozen: make(map[line]bool), windowed: make(map[[2]int]bool)}
 	for l, lot := range lots(batch) {
-		if err := f.ruleLine(ctx, l, lot, r); err != nil {
+		if err := f.ruleLine(ctx, l, lot, r, again); err != nil {
 			return nil, fmt.Errorf("fuse of %s, %s: %w", l.app, l.environment, err)
 		}
 	}
@@ -384,7 +386,7 @@ func (one *lot) add(message *parsed, at place, jo *job.JobOutcome) {
 	}
 }
 
-func (f *Fuse) ruleLine(ctx context.Context, l line, one *lot, r *ruling) error {
+func (f *Fuse) ruleLine(ctx context.Context, l line, one *lot, r *ruling, again bool) error {
 	e := f.last(l)
 	if len(one.rejections) > 0 || one.dead {
 		var err error
@@ -414,13 +416,9 @@ func (f *Fuse) ruleLine(ctx context.Context, l line, one *lot, r *ruling) error 
 	if err := f.hold(ctx, l, late, r); err != nil {
 		return err
 	}
-	messages := one.inOrder()
-	if len(messages) == 0 {
-		return nil
-	}
 	window := store.FuseWindow{App: l.app, Environment: l.environment, Revision: e.Revision}
-	counted, err := f.cfg.Store.CountSends(ctx, window, messages)
-	if err != nil {
+	counted, err := f.count(ctx, window, one, again)
+	if err != nil || counted.Remembered == nil && !counted.Tripped {
 		return err
 	}
 	if counted.Tripped {
@@ -447,6 +445,26 @@ func (f *Fuse) ruleLine(ctx context.Context, l line, one *lot, r *ruling) error 
 		f.log.Warn("more rejections than could be undone: the rest is tried again", zap.String("app", l.app), zap.Stringer("environment", l.environment), zap.Int("rejections", len(beyond)))
 	}
 	return f.hold(ctx, l, beyond, r)
+}
+
+// count counts what a lot has to count, and decides about its rejections. Where
+// there is nothing to count or to decide it returns the zero value.
+func (f *Fuse) count(ctx context.Context, w store.FuseWindow, one *lot, again bool) (store.Counted, error) {
+	messages := one.inOrder()
+	switch {
+	case len(messages) == 0:
+		return store.Counted{}, nil
+	case !again:
+		return f.cfg.Store.CountSends(ctx, w, messages)
+	}
+	var list []store.Rejection
+	for i := range messages {
+		list = append(list, messages[i].Rejections...)
+	}
+	if len(list) == 0 {
+		return store.Counted{}, nil
+	}
+	return f.cfg.Store.RememberAgain(ctx, w, list)
 }
 
 // inOrder returns what is to be counted, in the order of messages.

@@ -32,9 +32,15 @@ type TokenSet interface {
 	Apply(ctx context.Context, app string, verdicts []store.Verdict) ([]store.Applied, error)
 }
 
-// Ledger adds outcomes to the progress of jobs; see [store.Store].
+// Ledger adds outcomes to the progress of jobs, and says whether Redis still has
+// all that was added; see [store.Store].
 type Ledger interface {
 	Settle(ctx context.Context, settlements []store.Settlement) ([]store.Settled, error)
+
+	Healed(ctx context.Context) (life string, h store.Healed, err error)
+	SetHealed(ctx context.Context, h store.Healed) error
+	Unheal(ctx context.Context) error
+	ClaimHealing(ctx context.Context, life, by string, lease time.Duration) (bool, error)
 }
 
 // RecorderConfig describes a [Recorder].
@@ -53,6 +59,9 @@ type Recorder struct {
 	log     *zap.Logger
 	changed *prometheus.CounterVec
 	repeats *prometheus.CounterVec
+	heals   prometheus.Counter
+
+	healer healer // only touched by Run
 }
 
 // NewRecorder returns a recorder; it does nothing until it runs.
@@ -70,9 +79,14 @@ func NewRecorder(cfg RecorderConfig) *Recorder {
 			Name: "pushfleet_duplicate_outcomes_total",
 			Help: "Recipients with a second outcome: sent twice, or told twice.",
 		}, []string{"app", "lane"}),
+		heals: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "pushfleet_redis_healed_total",
+			Help: "How often outcomes were applied again because Redis had started anew or another had taken its place.",
+		}),
+		healer: newHealer(),
 	}
 	if cfg.Metrics != nil {
-		cfg.Metrics.MustRegister(r.changed, r.repeats)
+		cfg.Metrics.MustRegister(r.changed, r.repeats, r.heals)
 	}
 	return r
 }
@@ -89,6 +103,7 @@ func (r *Recorder) Run(ctx context.Context) error {
 	}
 	idle := true
 	for ctx.Err() == nil {
+		r.lookAfter(ctx)
 		var messages []*stream.Message
 		if idle {
 			var m *stream.Message
@@ -115,10 +130,11 @@ func (r *Recorder) Run(ctx context.Context) error {
 func (r *Recorder) record(ctx context.Context, messages []*stream.Message) {
 	batch := r.parse(messages)
 	for {
-		err := r.apply(ctx, batch)
+		err := r.apply(ctx, batch, false)
 		if err == nil {
 			break
 		}
+		r.healer.doubt = true
 		if ctx.Err() != nil {
 			r.each(messages, "hand back", func(m *stream.Message) error { return m.Nak(0) })
 			return
@@ -126,6 +142,9 @@ func (r *Recorder) record(ctx context.Context, messages []*stream.Message) {
 		r.log.Warn("cannot apply outcomes, trying again", zap.Int("messages", len(messages)), zap.Error(err))
 		pause(ctx, recordPause)
 		r.each(messages, "keep", (*stream.Message).InProgress)
+	}
+	for _, m := range messages {
+		r.healer.applied = max(r.healer.applied, m.Sequence)
 	}
 	r.each(messages, "acknowledge", (*stream.Message).Ack)
 }
@@ -158,12 +177,13 @@ func (r *Recorder) parse(messages []*stream.Message) []parsed {
 	return batch
 }
 
-// apply applies outcomes once more or for the first time: the effect is the same.
-func (r *Recorder) apply(ctx context.Context, batch []parsed) error {
+// apply applies outcomes for the first time, or again: the effect is the same. Only
+// the fuses must know which, since they count what they see.
+func (r *Recorder) apply(ctx context.Context, batch []parsed, again bool) error {
 	rules := &ruling{}
 	if r.cfg.Fuse != nil {
 		var err error
-		if rules, err = r.cfg.Fuse.rule(ctx, batch); err != nil {
+		if rules, err = r.cfg.Fuse.rule(ctx, batch, again); err != nil {
 			return err
 		}
 	}

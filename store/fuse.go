@@ -105,17 +105,9 @@ func (s *Store) CountSends(ctx context.Context, w FuseWindow, messages []Sends) 
 		listed = append(listed, n)
 		total += len(m.Rejections)
 	}
-	calls := []call{{keys: w.keys(), args: args}}
-	if err := s.run(ctx, "fuse_count", calls); err != nil {
+	n, err := s.fuseCall(ctx, w, "fuse_count", args)
+	if err != nil {
 		return Counted{}, fmt.Errorf("count sends of %s, %s: %w", w.App, w.Environment, err)
-	}
-	reply, ok := calls[0].reply.([]any)
-	if !ok {
-		return Counted{}, fmt.Errorf("count sends of %s, %s: %w", w.App, w.Environment, errReply)
-	}
-	n, err := calls[0].ints(len(reply))
-	if err != nil || len(n) < 3 {
-		return Counted{}, fmt.Errorf("count sends of %s, %s: %w", w.App, w.Environment, errReply)
 	}
 	if n[0] == 1 {
 		return Counted{Tripped: true, Rejected: int(n[1]), Sent: int(n[2])}, nil
@@ -127,6 +119,46 @@ func (s *Store) CountSends(ctx context.Context, w FuseWindow, messages []Sends) 
 			c.Remembered = append(c.Remembered, k < listed[i] && k < len(n) && n[k] == 1)
 		}
 		n = n[min(listed[i], len(n)):]
+	}
+	return c, nil
+}
+
+// fuseCall runs a script that decides about a window, and returns its numbers:
+// three at least.
+func (s *Store) fuseCall(ctx context.Context, w FuseWindow, name string, args []any) ([]int64, error) {
+	calls := []call{{keys: w.keys(), args: args}}
+	if err := s.run(ctx, name, calls); err != nil {
+		return nil, err
+	}
+	reply, ok := calls[0].reply.([]any)
+	if !ok {
+		return nil, errReply
+	}
+	n, err := calls[0].ints(len(reply))
+	if err != nil || len(n) < 3 {
+		return nil, errReply
+	}
+	return n, nil
+}
+
+// RememberAgain is [Store.CountSends] for rejections that are told once more
+// because Redis may have forgotten them: it counts nothing, and remembers what is
+// not remembered.
+func (s *Store) RememberAgain(ctx context.Context, w FuseWindow, list []Rejection) (Counted, error) {
+	args := []any{s.now(), s.FuseWindow().Milliseconds(), fuseRemembered, int(fuseTTL.Seconds())}
+	for i := range list[:min(len(list), fuseRemembered)] {
+		args = append(args, packRejection(&list[i]))
+	}
+	n, err := s.fuseCall(ctx, w, "fuse_again", args)
+	if err != nil {
+		return Counted{}, fmt.Errorf("remember rejections of %s, %s again: %w", w.App, w.Environment, err)
+	}
+	if n[0] == 1 {
+		return Counted{Tripped: true, Rejected: int(n[1]), Sent: int(n[2])}, nil
+	}
+	c := Counted{Remembered: make([]bool, len(list))}
+	for i, one := range n[3:] {
+		c.Remembered[i] = one == 1
 	}
 	return c, nil
 }

@@ -223,3 +223,20 @@ func TestGuard(t *testing.T) {
 		}
 	})
 }
+
+// After a fail-over outcomes are applied again: a second outcome of a recipient
+// counts as one duplicate all the same, and so do two of one message.
+func TestDuplicatesAreCountedOnce(t *testing.T) {
+	onBoth(t, func(t *testing.T, f *fixture) {
+		first := whole(settlement(7, 0, job.Accepted, job.Accepted, job.Accepted))
+		f.settle(t, first)
+		second := settlement(9, 0, job.Accepted)
+		other := settlement(9, 2, job.Accepted) // of the other environment
+		for range 3 {
+			f.settle(t, first, second, other)
+		}
+		if p := f.progress(t); p.Duplicates != 2 || p.Counts[job.Accepted] != 3 || !p.Complete {
+			t.Errorf("got %+v, want 3 accepted and 2 duplicates", p)
+		}
+	})
+}

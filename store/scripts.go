@@ -23,7 +23,7 @@ func preludes(name string) []string {
 		return []string{"fence", "bytes", "slots"}
 	case "drop", "erase", "leave", "swap", "take":
 		return []string{"fence"}
-	case "fuse_count", "progress_part", "removals":
+	case "fuse_again", "fuse_count", "progress_part", "removals":
 		return []string{"bytes", "record"}
 	default:
 		return nil

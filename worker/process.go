@@ -54,16 +54,13 @@ func (w *Worker) tooEarly(m *message) bool {
 // recall reads what is known of messages that were delivered before, and returns
 // those of which something is left to do now.
 func (w *Worker) recall(ctx context.Context, batch []*message) []*message {
-	if err := w.recorded.wait(ctx); err != nil {
-		return w.handBackAll(batch, storeRetry, "wait for the recorder", err)
-	}
 	keys := make([]store.JobKey, len(batch))
 	for i, m := range batch {
 		keys[i] = m.key()
 	}
-	progress, err := w.cfg.Progress.Progress(ctx, keys)
+	progress, doing, err := w.readProgress(ctx, keys)
 	if err != nil {
-		return w.handBackAll(batch, storeRetry, "read progress", err)
+		return w.handBackAll(batch, storeRetry, doing, err)
 	}
 	left := batch[:0]
 	for i, m := range batch {
@@ -83,6 +80,45 @@ func (w *Worker) recall(ctx context.Context, batch []*message) []*message {
 		}
 	}
 	return left
+}
+
+// healPause is the wait before Redis is asked again whether it is healed.
+const healPause = 100 * time.Millisecond
+
+// readProgress reads progress once everything that is in OUTCOMES now is in it.
+// doing is what failed, if something did.
+//
+// That the recorders have acknowledged an outcome does not mean that Redis has
+// it: one that started anew, or took another's place, may have lost the last
+// moments. Until that is made good, what is missing looks like what was never
+// sent. So it is asked before and after reading whether Redis is healed: if it is
+// both times, and the same, the reading fell into one life of it, and after its
+// healing.
+func (w *Worker) readProgress(ctx context.Context, keys []store.JobKey) (progress []store.Progress, doing string, err error) {
+	if err := w.recorded.wait(ctx); err != nil {
+		return nil, "wait for the recorder", err
+	}
+	var before string // the life in which it was read; empty: it was not yet
+	for {
+		life, healed, err := w.cfg.Progress.Healed(ctx)
+		switch {
+		case err != nil:
+			return nil, "ask whether redis is healed", err
+		case healed.Life != life:
+			before = ""
+			pause(ctx, healPause)
+			if ctx.Err() != nil {
+				return nil, "wait until redis is healed", context.Cause(ctx)
+			}
+			continue
+		case before == life:
+			return progress, "", nil
+		}
+		before = life
+		if progress, err = w.cfg.Progress.Progress(ctx, keys); err != nil {
+			return nil, "read progress", err
+		}
+	}
 }
 
 // deliver identifies, resolves, decides and sends.

@@ -29,6 +29,7 @@ type Progress interface {
 	Progress(ctx context.Context, keys []store.JobKey) ([]store.Progress, error)
 	MarkSettled(ctx context.Context, marks []store.Mark) error
 	HandBack(ctx context.Context, k store.JobKey, h store.HandBack) error
+	Healed(ctx context.Context) (life string, h store.Healed, err error)
 }
 
 // Outcomes stores what became of notifications.

@@ -8,10 +8,17 @@
 -- outcome that is applied again from a second outcome.
 -- A job with held recipients (progress_hold.lua) is not done before those are
 -- settled, whatever an outcome says.
+-- That an outcome held duplicates is remembered too, under its sequence and its first
+-- hash: applied again, it must not count them again.
+-- Once a job is done its hashes live on for a while. What comes later cannot be told
+-- from what is counted, and is not counted.
 -- Returns counted, duplicates.
 local seq = ARGV[2]
 local whole = redis.call('HGET', KEYS[1], 'by')
 local counted, duplicates = 0, 0
+if not whole and redis.call('HGET', KEYS[1], 'done') == '1' and redis.call('EXISTS', KEYS[2]) == 0 then
+  return {0, 0}
+end
 for i = 7, #ARGV, 2 do
   local was = redis.call('HGET', KEYS[2], ARGV[i])
   if was == seq or (not was and whole == seq) then
@@ -24,6 +31,9 @@ for i = 7, #ARGV, 2 do
     redis.call('HINCRBY', KEYS[1], 'n:' .. ARGV[i + 1], 1)
     counted = counted + 1
   end
+end
+if duplicates > 0 and redis.call('HSETNX', KEYS[1], 'd:' .. seq .. ':' .. ARGV[7], duplicates) == 0 then
+  duplicates = 0
 end
 if duplicates > 0 then
   redis.call('HINCRBY', KEYS[1], 'duplicates', duplicates)
