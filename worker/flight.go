@@ -50,9 +50,18 @@ func (f *flight) all() []*message {
 	return out
 }
 
-// keep tells JetStream that messages are being worked on, and marks what of
-// them is settled, until ctx ends.
+// keep tells JetStream that messages are being worked on, until ctx ends.
 func (w *Worker) keep(ctx context.Context) {
+	w.everyInterval(ctx, w.keepInProgress)
+}
+
+// mark marks what of messages is settled, until ctx ends. It is not done by keep: a
+// Redis that hangs must not cost messages their ack wait.
+func (w *Worker) mark(ctx context.Context) {
+	w.everyInterval(ctx, func(messages []*message) { w.markSettled(ctx, messages) })
+}
+
+func (w *Worker) everyInterval(ctx context.Context, do func([]*message)) {
 	tick := time.NewTicker(markInterval)
 	defer tick.Stop()
 	for {
@@ -61,9 +70,7 @@ func (w *Worker) keep(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		messages := w.flight.all()
-		w.keepInProgress(messages)
-		w.markSettled(ctx, messages)
+		do(w.flight.all())
 	}
 }
 
@@ -111,7 +118,7 @@ func (w *Worker) markSettled(ctx context.Context, messages []*message) {
 	if len(marks) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	ctx, cancel := context.WithTimeoutCause(ctx, storePatience, errStoreHangs)
 	defer cancel()
 	if err := w.cfg.Progress.MarkSettled(ctx, marks); err != nil {
 		for i, m := range marked {

@@ -21,6 +21,8 @@ type message struct {
 	// users and installs turned out to be.
 	cost, grown int
 
+	blind bool // Redis does not answer, and it is sent all the same
+
 	progress store.Progress // of earlier deliveries
 	expiry   job.Expiry
 	kind     device.Kind // of the device tokens that it needs

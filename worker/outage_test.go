@@ -3,6 +3,7 @@ package worker_test
 import (
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -71,4 +72,70 @@ func TestRedisOutOfMemory(t *testing.T) {
 		}
 		return fmt.Sprintf("%+v", p), p[0].Complete && p[1].Complete
 	})
+}
+
+// A Redis that takes connections and never answers costs jobs that name device
+// tokens a few seconds each, not their ack waits. Those that need it wait. Afterwards
+// all is counted once, and nothing was sent twice.
+func TestRedisHangs(t *testing.T) {
+	f := setup(t, nil)
+	server, ok := testenv.StartRedis(t)
+	if !ok {
+		t.Skip("no redis-server on PATH: nothing to freeze")
+	}
+	client := redis.NewClient(&redis.Options{Addr: server.Addr, ReadTimeout: 3 * time.Second, WriteTimeout: 3 * time.Second, ContextTimeoutEnabled: true})
+	t.Cleanup(func() { _ = client.Close() })
+	f.set = store.New(client, store.Config{Buckets: 16})
+	f.register(device.Registration{Token: token(1), User: "ada"})
+	f.start(options{})
+	f.publish(job.Transactional, newJob("before", token(2)))
+	f.completed("before")
+
+	server.Freeze(t)
+	f.publish(job.Transactional, &job.Job{ID: "users", To: job.Recipients{Users: []string{"ada"}}, Notification: &job.Notification{Title: "x"}})
+	keys := []store.JobKey{{App: "shop", Lane: job.Transactional, Root: "users"}}
+	const jobs = 5
+	for n := range jobs {
+		// One after the other: each finds it hanging.
+		id := fmt.Sprintf("inline-%d", n)
+		keys = append(keys, store.JobKey{App: "shop", Lane: job.Transactional, Root: id})
+		published := time.Now()
+		f.publish(job.Transactional, newJob(id, token(10+n), token(20+n)))
+		if counts := results(f.completed(id)); counts["accepted"] != 2 {
+			t.Errorf("%s: got %v, want 2 accepted", id, counts)
+		}
+		// The worker's patience is two seconds, and it asks once.
+		if took := time.Since(published); took > 5*time.Second {
+			t.Errorf("%s: took %s with a redis that hangs", id, took)
+		}
+	}
+	if got := len(f.sender.got()); got != 1+2*jobs {
+		t.Errorf("sent meanwhile: got %d, want %d: the job to a user waits", got, 1+2*jobs)
+	}
+
+	server.Thaw(t)
+	if counts := results(f.completed("users")); counts["accepted"] != 1 {
+		t.Errorf("outcomes of the one that waited: got %v, want 1 accepted", counts)
+	}
+	f.drained()
+	f.eventually("all is counted", func() (string, bool) {
+		p, err := f.set.Progress(f.ctx, keys)
+		done := err == nil
+		for _, one := range p {
+			done = done && one.Complete
+		}
+		return fmt.Sprintf("%+v, %v", p, err), done
+	})
+	p, err := f.set.Progress(f.ctx, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, one := range p {
+		if one.Duplicates != 0 || one.Counts[job.Accepted] != one.Total {
+			t.Errorf("%s: got %+v, want all accepted, once", keys[i], one)
+		}
+	}
+	if got := len(f.sender.got()); got != 2+2*jobs {
+		t.Errorf("sent in the end: got %d, want %d", got, 2+2*jobs)
+	}
 }

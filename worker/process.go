@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"go.uber.org/zap"
@@ -10,8 +11,26 @@ import (
 	"github.com/pushfleet/pushfleet/store"
 )
 
-// storeRetry is how long a message goes back for when Redis did not answer.
-const storeRetry = 5 * time.Second
+const (
+	// storePatience is how long a worker waits for one answer of Redis. It is all
+	// that a Redis that hangs, rather than refuses, may cost a transactional job that
+	// can be sent without it. choice: far above what a busy Redis takes, far below a
+	// third of an ack wait.
+	storePatience = 2 * time.Second
+	// storeRetry is how long a message goes back for when Redis did not answer.
+	storeRetry = 5 * time.Second
+	// recallPatience is how long redelivered messages wait here for what is known of
+	// them, holding room that others need; then they go back for recallRetry.
+	recallPatience = 5 * time.Second
+	recallRetry    = time.Second
+)
+
+// withStore calls Redis, with storePatience.
+func withStore[T any](ctx context.Context, call func(context.Context) (T, error)) (T, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, storePatience, errStoreHangs)
+	defer cancel()
+	return call(ctx)
+}
 
 // process takes messages of one lane from their arrival to the last answer. What
 // is settled earlier leaves the batch on the way.
@@ -59,7 +78,10 @@ func (w *Worker) recall(ctx context.Context, batch []*message) []*message {
 		keys[i] = m.key()
 	}
 	progress, doing, err := w.readProgress(ctx, keys)
-	if err != nil {
+	switch {
+	case errors.Is(err, errNotYet):
+		return w.handBackAll(batch, recallRetry, doing, err)
+	case err != nil:
 		return w.handBackAll(batch, storeRetry, doing, err)
 	}
 	left := batch[:0]
@@ -82,6 +104,11 @@ func (w *Worker) recall(ctx context.Context, batch []*message) []*message {
 	return left
 }
 
+var (
+	errStoreHangs = errors.New("worker: redis does not answer")
+	errNotYet     = errors.New("worker: not all outcomes are recorded yet")
+)
+
 // healPause is the wait before Redis is asked again whether it is healed.
 const healPause = 100 * time.Millisecond
 
@@ -95,19 +122,24 @@ const healPause = 100 * time.Millisecond
 // both times, and the same, the reading fell into one life of it, and after its
 // healing.
 func (w *Worker) readProgress(ctx context.Context, keys []store.JobKey) (progress []store.Progress, doing string, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, recallPatience, errNotYet)
+	defer cancel()
+	// While Redis is away the recorders do not come on either: that is known at once.
+	if _, _, err := w.healed(ctx); err != nil {
+		return nil, "ask whether redis is healed", err
+	}
 	if err := w.recorded.wait(ctx); err != nil {
 		return nil, "wait for the recorder", err
 	}
 	var before string // the life in which it was read; empty: it was not yet
 	for {
-		life, healed, err := w.cfg.Progress.Healed(ctx)
+		life, healed, err := w.healed(ctx)
 		switch {
 		case err != nil:
 			return nil, "ask whether redis is healed", err
-		case healed.Life != life:
+		case !healed:
 			before = ""
-			pause(ctx, healPause)
-			if ctx.Err() != nil {
+			if pause(ctx, healPause); ctx.Err() != nil {
 				return nil, "wait until redis is healed", context.Cause(ctx)
 			}
 			continue
@@ -115,10 +147,20 @@ func (w *Worker) readProgress(ctx context.Context, keys []store.JobKey) (progres
 			return progress, "", nil
 		}
 		before = life
-		if progress, err = w.cfg.Progress.Progress(ctx, keys); err != nil {
+		progress, err = withStore(ctx, func(ctx context.Context) ([]store.Progress, error) { return w.cfg.Progress.Progress(ctx, keys) })
+		if err != nil {
 			return nil, "read progress", err
 		}
 	}
+}
+
+// healed returns the life of Redis, and whether it is healed.
+func (w *Worker) healed(ctx context.Context) (life string, healed bool, err error) {
+	h, err := withStore(ctx, func(ctx context.Context) (h store.Healed, err error) {
+		life, h, err = w.cfg.Progress.Healed(ctx)
+		return h, err
+	})
+	return life, h.Life == life, err
 }
 
 // deliver identifies, resolves, decides and sends.
@@ -153,7 +195,7 @@ func (w *Worker) guard(ctx context.Context, batch []*message) []*message {
 	if len(claims) == 0 {
 		return batch
 	}
-	duplicate, err := w.cfg.Progress.Guard(ctx, claims)
+	duplicate, err := withStore(ctx, func(ctx context.Context) ([]bool, error) { return w.cfg.Progress.Guard(ctx, claims) })
 	if err != nil {
 		return w.withoutStore(batch, "guard job ids", err)
 	}
@@ -176,11 +218,18 @@ func (w *Worker) guard(ctx context.Context, batch []*message) []*message {
 
 // withoutStore returns the messages that may be sent although Redis does not
 // answer: those that name their device tokens and that nobody had before. The
-// others go back.
+// others go back. One that hangs is not asked about them again at this delivery:
+// each question would take as long as it takes to know.
 func (w *Worker) withoutStore(batch []*message, doing string, cause error) []*message {
 	var left, rest []*message
+	timeout, ok := errors.AsType[interface {
+		error
+		Timeout() bool
+	}](cause)
+	hangs := ok && timeout.Timeout()
 	for _, m := range batch {
 		if len(m.job.To.Tokens) > 0 && !m.redelivered() {
+			m.blind = hangs
 			left = append(left, m)
 		} else {
 			rest = append(rest, m)

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/pushfleet/pushfleet/device"
@@ -12,42 +13,43 @@ import (
 // resolve finds the devices that messages are for, and sends to them. Messages
 // that cannot be resolved now go back.
 func (w *Worker) resolve(ctx context.Context, l *lane, batch []*message) {
-	var inline, named []*message
+	var inline, blind, named []*message
 	for _, m := range batch {
 		m.kind, m.topic = m.job.Kind(), m.job.Topic(l.app.BundleID)
-		if len(m.job.To.Tokens) > 0 {
-			inline = append(inline, m)
-		} else {
+		switch {
+		case len(m.job.To.Tokens) == 0:
 			named = append(named, m)
+		case m.blind:
+			blind = append(blind, m)
+		default:
+			inline = append(inline, m)
 		}
 	}
-	if len(named) > 0 && len(inline) > 0 {
+	if len(named) > 0 && len(inline)+len(blind) > 0 {
 		// Those may wait for room; the others need not.
 		go w.expand(ctx, l, named)
 	} else if len(named) > 0 {
 		w.expand(ctx, l, named)
 	}
-	if inline = w.lookup(ctx, l, inline); len(inline) > 0 {
+	if inline = w.lookup(ctx, l, inline, blind); len(inline) > 0 {
 		w.send(ctx, l, inline)
 	}
 }
 
-// lookup looks up the device tokens that messages name.
-func (w *Worker) lookup(ctx context.Context, l *lane, inline []*message) []*message {
+// lookup looks up the device tokens that messages name, but those of blind, and
+// returns those that can be sent.
+func (w *Worker) lookup(ctx context.Context, l *lane, inline, blind []*message) []*message {
 	var tokens []device.Token
 	for _, m := range inline {
 		tokens = append(tokens, m.job.To.Tokens...)
 	}
 	if len(tokens) > 0 {
-		entries, err := w.cfg.Devices.Lookup(ctx, l.app.Name, tokens, make([]store.Entry, 0, len(tokens)))
+		entries, err := withStore(ctx, func(ctx context.Context) ([]store.Entry, error) {
+			return w.cfg.Devices.Lookup(ctx, l.app.Name, tokens, make([]store.Entry, 0, len(tokens)))
+		})
 		if err != nil {
-			inline = w.withoutStore(inline, "look up device tokens", err)
-			entries = entries[:0]
-			for _, m := range inline {
-				for _, t := range m.job.To.Tokens {
-					entries = append(entries, store.Entry{Token: t})
-				}
-			}
+			blind = append(blind, w.withoutStore(inline, "look up device tokens", err)...)
+			inline = nil
 		}
 		for _, m := range inline {
 			n := len(m.job.To.Tokens)
@@ -58,7 +60,13 @@ func (w *Worker) lookup(ctx context.Context, l *lane, inline []*message) []*mess
 			entries = entries[n:]
 		}
 	}
-	return inline
+	for _, m := range blind {
+		m.recipients = make([]recipient, 0, len(m.job.To.Tokens))
+		for _, t := range m.job.To.Tokens {
+			w.addDevice(m, store.Entry{Token: t})
+		}
+	}
+	return slices.Concat(inline, blind)
 }
 
 // longList is how many users or installs are looked up one job at a time: with
@@ -121,13 +129,12 @@ func (w *Worker) expandOne(ctx context.Context, l *lane, m *message, flush func(
 
 // resolveNamed finds the devices of a job's users or installs.
 func (w *Worker) resolveNamed(ctx context.Context, l *lane, m *message) bool {
-	var found [][]store.Entry
-	var err error
-	if users := m.job.To.Users; len(users) > 0 {
-		found, err = w.cfg.Devices.ByUsers(ctx, l.app.Name, users)
-	} else {
-		found, err = w.cfg.Devices.ByInstalls(ctx, l.app.Name, m.job.To.Installs)
-	}
+	found, err := withStore(ctx, func(ctx context.Context) ([][]store.Entry, error) {
+		if users := m.job.To.Users; len(users) > 0 {
+			return w.cfg.Devices.ByUsers(ctx, l.app.Name, users)
+		}
+		return w.cfg.Devices.ByInstalls(ctx, l.app.Name, m.job.To.Installs)
+	})
 	if err != nil {
 		w.withoutStore([]*message{m}, "look up devices", err)
 		return false

@@ -200,7 +200,10 @@ func (w *Worker) postpone(ctx context.Context, m *message) {
 	if h.Attempts > 0 || delay > 0 {
 		// Without it the message would be tried too early once, after a restart of
 		// the server: better than not at all.
-		if err := w.cfg.Progress.HandBack(ctx, m.key(), h); err != nil {
+		try, cancel := context.WithTimeoutCause(ctx, storePatience, errStoreHangs)
+		err := w.cfg.Progress.HandBack(try, m.key(), h)
+		cancel()
+		if err != nil {
 			w.log.Warn("cannot remember a retry", zap.String("job_id", m.root), zap.Error(err))
 		}
 	}

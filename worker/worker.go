@@ -170,6 +170,7 @@ func (w *Worker) Run(ctx context.Context) error {
 	keepCtx, stopKeeping := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopKeeping()
 	keepers.Go(func() { w.keep(keepCtx) })
+	keepers.Go(func() { w.mark(keepCtx) })
 	keepers.Go(func() { w.recorded.run(keepCtx) })
 	keepers.Go(func() { w.watchStrays(ctx) })
 	keepers.Go(func() { w.watchCanaries(ctx) })

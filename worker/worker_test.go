@@ -503,9 +503,11 @@ func (failing) Progress(context.Context, []store.JobKey) ([]store.Progress, erro
 }
 func (failing) MarkSettled(context.Context, []store.Mark) error              { return errTest }
 func (failing) HandBack(context.Context, store.JobKey, store.HandBack) error { return errTest }
+
 func (failing) Healed(context.Context) (string, store.Healed, error) {
 	return "", store.Healed{}, errTest
 }
+
 func (failing) Lookup(context.Context, string, []device.Token, []store.Entry) ([]store.Entry, error) {
 	return nil, errTest
 }

@@ -12,6 +12,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -121,6 +122,20 @@ func (r *RedisServer) Kill() {
 	if r.proc != nil {
 		r.proc.kill()
 		r.proc = nil
+	}
+}
+
+// Freeze stops the server without ending it, as SIGSTOP does: it takes
+// connections and answers nothing, until it is thawed.
+func (r *RedisServer) Freeze(t testing.TB) { r.signal(t, syscall.SIGSTOP) }
+
+// Thaw lets a frozen server go on.
+func (r *RedisServer) Thaw(t testing.TB) { r.signal(t, syscall.SIGCONT) }
+
+func (r *RedisServer) signal(t testing.TB, s syscall.Signal) {
+	t.Helper()
+	if err := r.proc.cmd.Process.Signal(s); err != nil {
+		t.Fatalf("signal redis: %v", err)
 	}
 }
 
