@@ -277,15 +277,24 @@ func enginePusher(f senderFlags, id *apnstest.Identity) (pusher, func() error, e
 	return push, client.Close, nil
 }
 
-// apns2Pusher sends as apns2's users do: one client, many goroutines.
-func apns2Pusher(f senderFlags, id *apnstest.Identity) (pusher, func() error, error) {
+// newAPNs2Client returns apns2's client for the simulator, with its defaults.
+func newAPNs2Client(url string, id *apnstest.Identity) (*apns2.Client, error) {
 	client := apns2.NewTokenClient(&apns2token.Token{AuthKey: id.Key.Private, KeyID: id.Key.ID, TeamID: id.Key.TeamID})
-	client.Host = f.url
+	client.Host = url
 	transport, ok := client.HTTPClient.Transport.(*http2.Transport) //nolint:staticcheck // it is apns2's
 	if !ok {
-		return nil, nil, errors.New("apns2 has another transport than expected")
+		return nil, errors.New("apns2 has another transport than expected")
 	}
 	transport.TLSClientConfig = &tls.Config{RootCAs: id.CAPool(), MinVersion: tls.VersionTLS12} //nolint:staticcheck // as above
+	return client, nil
+}
+
+// apns2Pusher sends as apns2's users do: one client, many goroutines.
+func apns2Pusher(f senderFlags, id *apnstest.Identity) (pusher, func() error, error) {
+	client, err := newAPNs2Client(f.url, id)
+	if err != nil {
+		return nil, nil, err
+	}
 	body := []byte(benchBody)
 	push := func(ctx context.Context, from, n int) (int64, error) {
 		var accepted, next atomic.Int64

@@ -14,7 +14,8 @@ import (
 )
 
 func newWorker(g *globals) *cobra.Command {
-	return &cobra.Command{
+	var cpuProfile string
+	cmd := &cobra.Command{
 		Use:   "worker",
 		Short: "Take jobs, send them to APNs, record what became of them",
 		Long: `worker takes jobs of all configured apps from JetStream, sends them to APNs, and
@@ -26,8 +27,19 @@ the rest goes back to JetStream. A second signal ends it at once; nothing is los
 It serves /livez, /readyz and /metrics on worker.listen.`,
 		Example: "  pushfleet worker --config pushfleet.yaml\n  pushfleet worker -c pushfleet.yaml --log-format json",
 		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return runWorkerProcess(cmd.Context(), g, nil) },
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
+			profiles := senderFlags{cpuProfile: cpuProfile}
+			stop, err := profiles.startProfiles()
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, stop()) }()
+			return runWorkerProcess(cmd.Context(), g, nil)
+		},
 	}
+	cmd.Flags().StringVar(&cpuProfile, "cpuprofile", "", "write a CPU profile of all that the process does")
+	_ = cmd.Flags().MarkHidden("cpuprofile") // it exists
+	return cmd
 }
 
 // runWorkerProcess is all of a worker process. serving, if not nil, is told
