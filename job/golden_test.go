@@ -94,6 +94,9 @@ func goldenOutcomes() map[string]*job.Outcomes {
 			ID: "j", Sequence: 1, Environment: device.Production, Accepted: []device.Token{token, device.TokenFromRaw("\x01")}, Fresh: []int{1}, Known: 1,
 			Others: []job.Recipient{{DeviceToken: device.TokenFromRaw("\x02"), Result: job.Rejected, Reason: "BadDeviceToken", Status: 400, Generation: 2, AcceptedBefore: true, SentAt: at}},
 		}}},
+		"redriven": {App: "shop", Jobs: []job.JobOutcome{{
+			ID: "redrive-0011223344556677", Root: "order-1", Sequence: 21, Whole: true, Complete: true, Total: 1, Accepted: []device.Token{token},
+		}}},
 		"newer-worker": {App: "shop", Lane: job.Bulk, Jobs: []job.JobOutcome{{ID: "j", Others: []job.Recipient{{Result: "postponed"}}}}},
 	}
 }

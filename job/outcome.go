@@ -33,7 +33,8 @@ type Outcomes struct {
 
 // JobOutcome is what became of some or all recipients of one job.
 type JobOutcome struct {
-	ID       string // the job's id; for a redriven job the first one's
+	ID       string // the job's id; a redriven job has one of its own
+	Root     string // id of the job that a redriven one continues; empty for others
 	Sequence uint64 // place in JOBS
 	QueuedAt time.Time
 	Attempt  int // retry round, from 1

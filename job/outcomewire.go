@@ -30,8 +30,10 @@ var outcomesObject = newObject(
 
 var jobOutcomeObject = newObject(
 	object[JobOutcome]{lenient: true},
-	required(text("id", "The job's id; for a redriven job the first one's.",
+	required(text("id", "The job's id; a redriven job has one of its own.",
 		textLimits{}, plain(func(j *JobOutcome) *string { return &j.ID }))),
+	text("root", "Of a redriven job: the id of the job that it continues, which its apns-ids are made from.",
+		textLimits{}, plain(func(j *JobOutcome) *string { return &j.Root })),
 	integer("seq", "Place in the stream of jobs.", 0, math.MaxInt64-1, "",
 		plain(func(j *JobOutcome) *uint64 { return &j.Sequence })),
 	milliseconds("queued_at", "When JetStream stored the job", func(j *JobOutcome) *time.Time { return &j.QueuedAt }),

@@ -150,7 +150,7 @@ const (
 // jobBytes is the size of a job without recipients.
 func jobBytes(j *JobOutcome) int {
 	const numbers, flags, lists = 5, 2, 3
-	return (numbers+flags+lists+2)*perName + numbers*digits + stringBytes(j.ID) + len(`"production"`) + flags*len("true") + lists*len("[]")
+	return (numbers+flags+lists+3)*perName + numbers*digits + stringBytes(j.ID) + stringBytes(j.Root) + len(`"production"`) + flags*len("true") + lists*len("[]")
 }
 
 func acceptedBytes(j *JobOutcome, i int) int {

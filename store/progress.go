@@ -26,7 +26,7 @@ const (
 type JobKey struct {
 	App  string
 	Lane job.Lane
-	Root string // the job's id; of a redriven one, the first one's
+	Root string // the job's id; a redriven one has one of its own
 }
 
 func (k JobKey) String() string { return k.App + "/" + k.Lane.String() + "/" + k.Root }
