@@ -57,6 +57,17 @@ func (m *Message) Header(name string) string {
 	return ""
 }
 
+// FirstStored returns when JetStream first stored the message: of a redriven one,
+// what its dead letter says. A job's ttl counts from then.
+func (m *Message) FirstStored() time.Time {
+	if first := m.Header(HeaderFirst); first != "" && m.Header(HeaderID) != "" {
+		if at, err := time.Parse(time.RFC3339Nano, first); err == nil && at.Before(m.StoredAt) {
+			return at
+		}
+	}
+	return m.StoredAt
+}
+
 // Ack acknowledges the message, without waiting for the server.
 func (m *Message) Ack() error { return m.msg.Ack() }
 

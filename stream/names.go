@@ -31,13 +31,19 @@ const (
 // The headers of our own. Dead letters carry everything but the original body
 // in headers, so that a body of the largest size still fits.
 const (
-	HeaderRoot    = "Push-Root"    // id of the job that a redriven one continues
-	HeaderReason  = "Push-Reason"  // dead letter: why it was given up
-	HeaderTries   = "Push-Tries"   // dead letter: deliveries so far
-	HeaderFirst   = "Push-First"   // dead letter: when JetStream stored the message (RFC 3339)
-	HeaderLast    = "Push-Last"    // dead letter: when it was given up (RFC 3339)
-	HeaderSubject = "Push-Subject" // dead letter: where the message was published
-	HeaderCut     = "Push-Cut"     // dead letter: "<bytes> sha256:<hex>" of a body that did not fit
+	HeaderID       = "Push-ID"       // redriven job: its own id; its body has the first one's
+	HeaderRoot     = "Push-Root"     // id of the job that a redriven one continues
+	HeaderCampaign = "Push-Campaign" // campaign that the message belongs to
+
+	HeaderReason     = "Push-Reason"     // dead letter: why it was given up
+	HeaderTries      = "Push-Tries"      // dead letter: deliveries so far
+	HeaderAttempts   = "Push-Attempts"   // dead letter: tries at APNs of the recipient that had most
+	HeaderRecipients = "Push-Recipients" // dead letter: how many recipients are given up
+	HeaderFirst      = "Push-First"      // dead letter, redriven job: when JetStream first stored the message (RFC 3339)
+	HeaderLast       = "Push-Last"       // dead letter: when it was given up (RFC 3339)
+	HeaderExpires    = "Push-Expires"    // dead letter: when the job's time is over (RFC 3339)
+	HeaderSubject    = "Push-Subject"    // dead letter: where the message was published
+	HeaderCut        = "Push-Cut"        // dead letter: "<bytes> sha256:<hex>" of a body that did not fit
 )
 
 // JobsSubject returns the subject for jobs of an app and lane.

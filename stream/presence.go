@@ -17,6 +17,9 @@ const presenceTTL = 30 * time.Second
 type Presence struct {
 	Version string   `json:"version"`
 	Apps    []string `json:"apps"`
+	// Redriven says that the worker tells a redriven job from the one that it
+	// continues: older ones drop it as a duplicate.
+	Redriven bool `json:"redriven,omitempty"`
 }
 
 // Announce says that a worker is alive; it is forgotten after 30 s.

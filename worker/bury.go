@@ -64,16 +64,21 @@ func (w *Worker) buryInvalid(ctx context.Context, m *message) {
 // whether all are buried.
 func (w *Worker) buryRecipients(ctx context.Context, m *message) bool {
 	byReason := make(map[string][]device.Token)
+	attempts := make(map[string]int)
 	total := 0
 	for i := range m.recipients {
 		if r := &m.recipients[i]; r.fate == buried {
 			byReason[r.reason] = append(byReason[r.reason], r.token)
+			attempts[r.reason] = max(attempts[r.reason], r.attempts)
 			total++
 		}
 	}
+	expires, _ := m.expiry.Time()
 	all := true
 	for reason, tokens := range byReason {
-		letter := stream.Letter{Reason: reason, Root: m.root, Last: w.cfg.Now()}
+		letter := stream.Letter{
+			Reason: reason, Root: m.root, Recipients: len(tokens), Attempts: attempts[reason], Expires: expires, Last: w.cfg.Now(),
+		}
 		if len(tokens) < len(m.recipients) {
 			part := *m.job
 			part.To = job.Recipients{Tokens: tokens}
@@ -91,7 +96,7 @@ func (w *Worker) buryRecipients(ctx context.Context, m *message) bool {
 		w.metrics.deadLetter(m.lane, reason)
 	}
 	if all {
-		w.log.Warn("job has dead letters", zap.String("app", m.lane.app.Name), zap.String("job_id", m.root), zap.Int("recipients", total), zap.Int("reasons", len(byReason)))
+		w.log.Warn("job has dead letters", zap.String("app", m.lane.app.Name), zap.String("job_id", m.id), zap.Int("recipients", total), zap.Int("reasons", len(byReason)))
 	}
 	return all
 }

@@ -89,7 +89,7 @@ func (w *Worker) keepInProgress(messages []*message) {
 		switch {
 		case lost || age < wait/3:
 		case age >= wait:
-			w.log.Warn("message was held beyond its ack wait", zap.String("app", m.lane.app.Name), zap.String("job_id", m.root))
+			w.log.Warn("message was held beyond its ack wait", zap.String("app", m.lane.app.Name), zap.String("job_id", m.id))
 		default:
 			if err := m.in.InProgress(); err == nil {
 				m.touch(now)

@@ -15,8 +15,9 @@ type message struct {
 	in   *stream.Message
 	lane *lane
 	job  *job.Job
-	bad  error // why it is no job; nil if it is
-	root string
+	bad  error  // why it is no job; nil if it is
+	id   string // the job's own: of its progress and its outcomes
+	root string // of the job that it continues, if it was redriven; else its own: what apns-ids are made from
 	// Room that it holds, in notifications: cost and, of that, grown for what its
 	// users and installs turned out to be.
 	cost, grown int
@@ -68,7 +69,24 @@ type recipient struct {
 }
 
 func (m *message) key() store.JobKey {
-	return store.JobKey{App: m.lane.app.Name, Lane: m.lane.lane, Root: m.root}
+	return store.JobKey{App: m.lane.app.Name, Lane: m.lane.lane, Root: m.id}
+}
+
+// claims returns the id that the message has to itself, or "": nothing guards a
+// job that was given no id.
+func (m *message) claims() string {
+	if own := m.in.Header(stream.HeaderID); own != "" {
+		return own
+	}
+	return m.job.ID
+}
+
+// continues returns the id of the job that a redriven one continues, or "".
+func (m *message) continues() string {
+	if m.root == m.id {
+		return ""
+	}
+	return m.root
 }
 
 // redelivered reports whether somebody had the message before.
@@ -122,6 +140,7 @@ func (m *message) wait(i int, d time.Duration, attempts int) (last bool) {
 func (m *message) bury(i int, reason string, o *other) (last bool) {
 	m.mu.Lock()
 	m.recipients[i].reason = reason
+	m.recipients[i].attempts++ // only an answer, or that there was none, buries
 	m.mu.Unlock()
 	return m.decide(i, buried, o)
 }

@@ -88,7 +88,7 @@ func (w *Worker) recall(ctx context.Context, batch []*message) []*message {
 	for i, m := range batch {
 		m.progress = progress[i]
 		if m.in.Deliveries > 100 && m.in.Deliveries%100 == 0 {
-			w.log.Warn("message comes again and again", zap.String("app", m.lane.app.Name), zap.String("job_id", m.root), zap.Uint64("deliveries", m.in.Deliveries))
+			w.log.Warn("message comes again and again", zap.String("app", m.lane.app.Name), zap.String("job_id", m.id), zap.Uint64("deliveries", m.in.Deliveries))
 		}
 		wait := m.progress.RetryAt.Sub(w.cfg.Now())
 		switch {
@@ -171,7 +171,7 @@ func (w *Worker) deliver(ctx context.Context, l *lane, batch []*message) {
 	now := w.cfg.Now()
 	live := batch[:0]
 	for _, m := range batch {
-		m.expiry = m.job.Expiration(m.in.StoredAt)
+		m.expiry = m.job.Expiration(m.in.FirstStored())
 		// Where something is still to be told, it must be resolved first.
 		if m.expiry.Passed(now) && len(m.progress.Marked) == 0 {
 			w.expire(m)
@@ -187,8 +187,8 @@ func (w *Worker) guard(ctx context.Context, batch []*message) []*message {
 	claims := make([]store.Claim, 0, len(batch))
 	claiming := make([]int, 0, len(batch))
 	for i, m := range batch {
-		if m.job.ID != "" {
-			claims = append(claims, store.Claim{App: m.lane.app.Name, Lane: m.lane.lane, ID: m.job.ID, Sequence: m.in.Sequence})
+		if own := m.claims(); own != "" {
+			claims = append(claims, store.Claim{App: m.lane.app.Name, Lane: m.lane.lane, ID: own, Sequence: m.in.Sequence})
 			claiming = append(claiming, i)
 		}
 	}
@@ -279,7 +279,7 @@ func (w *Worker) expire(m *message) {
 // refuseDuplicate settles a message whose job id was used before.
 func (w *Worker) refuseDuplicate(m *message) {
 	o := job.JobOutcome{
-		ID: m.root, Sequence: m.in.Sequence, QueuedAt: m.in.StoredAt, Attempt: 1,
+		ID: m.id, Root: m.continues(), Sequence: m.in.Sequence, QueuedAt: m.in.StoredAt, Attempt: 1,
 		Others: []job.Recipient{{Result: job.Duplicate, Reason: "the id was used before"}},
 	}
 	w.metrics.settled(m.lane, 0, job.Duplicate, "", 1)

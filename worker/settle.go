@@ -99,7 +99,7 @@ func (w *Worker) publish(m *message, outcomes []job.JobOutcome, next func()) {
 			return // handed back meanwhile
 		}
 		if err != nil {
-			w.log.Error("outcomes were not stored", zap.String("app", m.lane.app.Name), zap.String("job_id", m.root), zap.Error(err))
+			w.log.Error("outcomes were not stored", zap.String("app", m.lane.app.Name), zap.String("job_id", m.id), zap.Error(err))
 			w.handBack(m, 0)
 			return
 		}
@@ -112,7 +112,7 @@ func (w *Worker) publish(m *message, outcomes []job.JobOutcome, next func()) {
 func (m *message) outcomes(complete bool) []job.JobOutcome {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	base := job.JobOutcome{ID: m.root, Sequence: m.in.Sequence, QueuedAt: m.in.StoredAt, Attempt: m.progress.Attempts + 1}
+	base := job.JobOutcome{ID: m.id, Root: m.continues(), Sequence: m.in.Sequence, QueuedAt: m.in.StoredAt, Attempt: m.progress.Attempts + 1}
 	perEnvironment := make([]job.JobOutcome, 0, 1)
 	of := func(env device.Environment) *job.JobOutcome {
 		for i := range perEnvironment {
@@ -183,7 +183,7 @@ func (w *Worker) handBack(m *message, delay time.Duration) {
 
 // lose ends a message that is somebody else's by now.
 func (w *Worker) lose(m *message) {
-	w.log.Warn("drops a message that it held too long", zap.String("app", m.lane.app.Name), zap.String("job_id", m.root))
+	w.log.Warn("drops a message that it held too long", zap.String("app", m.lane.app.Name), zap.String("job_id", m.id))
 	w.release(m)
 }
 
@@ -204,7 +204,7 @@ func (w *Worker) postpone(ctx context.Context, m *message) {
 		err := w.cfg.Progress.HandBack(try, m.key(), h)
 		cancel()
 		if err != nil {
-			w.log.Warn("cannot remember a retry", zap.String("job_id", m.root), zap.Error(err))
+			w.log.Warn("cannot remember a retry", zap.String("job_id", m.id), zap.Error(err))
 		}
 	}
 	w.handBack(m, delay)

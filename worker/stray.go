@@ -48,7 +48,7 @@ func (w *Worker) sweepStrays(ctx context.Context, since map[string]time.Time) er
 	for _, a := range w.cfg.Apps {
 		apps = append(apps, a.Name)
 	}
-	if err := w.cfg.Streams.Announce(ctx, w.cfg.Name, stream.Presence{Version: w.cfg.Version, Apps: apps}); err != nil {
+	if err := w.cfg.Streams.Announce(ctx, w.cfg.Name, stream.Presence{Version: w.cfg.Version, Apps: apps, Redriven: true}); err != nil {
 		return err
 	}
 	present, err := w.cfg.Streams.Present(ctx)
@@ -125,8 +125,11 @@ func (w *Worker) buryStray(ctx context.Context, in *stream.Message) error {
 	if _, err := job.ParseLane(in.LaneName); err != nil {
 		letter.Reason = err.Error()
 	}
-	if j, err := job.Parse(in.Data); err == nil && j.ID != "" {
-		letter.Root = j.ID
+	if j, err := job.Parse(in.Data); err == nil {
+		if _, letter.Root, err = identify(in, j); err == nil {
+			letter.Recipients = j.To.Len()
+			letter.Expires, _ = j.Expiration(in.FirstStored()).Time()
+		}
 	}
 	if err := w.cfg.Streams.Bury(ctx, in, letter); err != nil {
 		w.nak(in, storeRetry)
