@@ -17,6 +17,10 @@ type Notification struct {
 	Topic       string    // apns-topic, suffix included
 	PushType    job.PushType
 	Priority    uint8 // 10, 5 or 1; 0 leaves the header out (APNs: 10)
+	// Avoid names a connection by [Response.Connection]: the notification goes out on
+	// another one, if there is one that takes notifications. 0 is none. Whether a
+	// batch avoids connections is seen from its first notification.
+	Avoid uint32
 	// Expiration is apns-expiration in Unix seconds: 0 is one attempt without
 	// storage, negative leaves the header out (stored up to 30 days).
 	Expiration int64
@@ -34,6 +38,9 @@ type Response struct {
 	Timestamp int64     // milliseconds since the epoch, with 410 only; else 0
 	APNsID    uuid.UUID // as APNs returned it, or as it was sent
 	UniqueID  string    // apns-unique-id: sandbox only
+	// Connection is which of the client's connections APNs answered on, counted from
+	// 1; 0 if it did not answer.
+	Connection uint32
 
 	// Err is nil whenever APNs answered. errors.Is(Err, ErrNotSent) means that
 	// APNs cannot have processed the request, so sending it again makes no

@@ -55,7 +55,7 @@ func (c *call) Done(from *h2.Conn, it h2.Item, r *h2.Result) {
 		if l.faults.Load() != 0 { // a load is cheaper than a store for each
 			l.faults.Store(0)
 		}
-		c.tell(it.Index, Response{Status: r.Status, APNsID: r.APNsID, UniqueID: r.UniqueID})
+		c.tell(it.Index, Response{Status: r.Status, APNsID: r.APNsID, UniqueID: r.UniqueID, Connection: l.id})
 	case r.Err == nil:
 		c.rejected(l, it, r)
 	case r.Unprocessed:
@@ -69,7 +69,7 @@ func (c *call) Done(from *h2.Conn, it h2.Item, r *h2.Result) {
 // rejected handles an answer other than 200. If it is about the connection or
 // its provider token and not about the notification, that goes out once more.
 func (c *call) rejected(l *link, it h2.Item, r *h2.Result) {
-	resp := Response{Status: r.Status, APNsID: r.APNsID, UniqueID: r.UniqueID}
+	resp := Response{Status: r.Status, APNsID: r.APNsID, UniqueID: r.UniqueID, Connection: l.id}
 	resp.Reason, resp.Timestamp = c.pool.answers.read(r.Body)
 	if c.pool.react(l, &resp, c.batch[it.Index].Topic) && it.Flags&flagReacted == 0 {
 		it.Flags |= flagReacted

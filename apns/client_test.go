@@ -3,6 +3,7 @@ package apns_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -101,7 +102,7 @@ func TestRejections(t *testing.T) {
 		{Status: 400, Reason: apns.DeviceTokenNotForTopic},
 		{Status: 429, Reason: "NeverHeardOf"},
 	} {
-		want.APNsID = ns[i].APNsID
+		want.APNsID, want.Connection = ns[i].APNsID, max(1, rs[i].Connection)
 		if rs[i] != want {
 			t.Errorf("response %d: got %+v, want %+v", i, rs[i], want)
 		}
@@ -190,6 +191,72 @@ func TestRefusedByOneConnection(t *testing.T) {
 	wantAccepted(t, ns, send(t, c, job.Bulk, ns))
 	if got := srv.Stats().Faulted; got == 0 || got > 300 {
 		t.Errorf("refused: got %d, want some, each at most once", got)
+	}
+}
+
+// What avoids the connection that it was answered on goes out on the other one,
+// also where all transactional notifications use the first. If there is no other,
+// it goes out all the same.
+func TestAvoid(t *testing.T) {
+	t.Parallel()
+	for _, lane := range job.Lanes() {
+		for _, connections := range []int{1, 2} {
+			t.Run(fmt.Sprintf("%s, %d connections", lane, connections), func(t *testing.T) {
+				t.Parallel()
+				c, srv := setup(t, apnstest.Config{}, apns.ClientConfig{Connections: connections, MaxConnections: connections, RequestTimeout: 5 * time.Second})
+				if connections == 2 {
+					useTwo(t, c, srv)
+				}
+				for n := range 20 {
+					ns := batch(10*n, 3)
+					first := send(t, c, lane, ns)
+					wantAccepted(t, ns, first)
+					for i := range ns {
+						ns[i].Avoid = first[i].Connection
+					}
+					again := send(t, c, lane, ns)
+					wantAccepted(t, ns, again)
+								other := connections == 2
+					for i := range ns {
+						if (again[i].Connection != first[i].Connection) != other || again[i].Connection == 0 {
+							t.Fatalf("notification %d of round %d: answered on %d and then on %d", i, n, first[i].Connection, again[i].Connection)
+						}
+					}
+				}
+			})
+		}
+	}
+}
+
+// A connection that is gone is avoided anyway.
+func TestAvoidWhatIsGone(t *testing.T) {
+	t.Parallel()
+	c, _ := setup(t, apnstest.Config{}, apns.ClientConfig{})
+	ns := batch(0, 2)
+	for i := range ns {
+		ns[i].Avoid = 1000
+	}
+	wantAccepted(t, ns, send(t, c, job.Transactional, ns))
+}
+
+// What the connection for transactional refuses goes out on another one.
+func TestRefusedByTheUrgentConnection(t *testing.T) {
+	t.Parallel()
+	c, srv := setup(t, apnstest.Config{}, apns.ClientConfig{Connections: 2, MaxConnections: 2, RequestTimeout: 5 * time.Second})
+	useTwo(t, c, srv)
+	ns := batch(0, 1)
+	rs := send(t, c, job.Transactional, ns)
+	wantAccepted(t, ns, rs)
+	if err := srv.SetFaults(apnstest.Faults{Requests: []apnstest.RequestFault{
+		{Match: apnstest.Match{Times: 1}, Reset: &apnstest.Reset{Code: "REFUSED_STREAM"}},
+	}}); err != nil {
+		t.Fatal(err)
+	}
+	ns = batch(1, 1)
+	again := send(t, c, job.Transactional, ns)
+	wantAccepted(t, ns, again)
+	if again[0].Connection == rs[0].Connection {
+		t.Errorf("answered on connection %d, which had refused it", again[0].Connection)
 	}
 }
 

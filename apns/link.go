@@ -30,6 +30,7 @@ const (
 // link is one connection of a pool, and its h2.Owner.
 type link struct {
 	pool   *pool
+	id     uint32     // counts from 1
 	addr   netip.Addr // invalid behind a proxy
 	born   time.Time
 	proven atomic.Bool  // APNs has answered something else than that it refuses the credential
@@ -113,7 +114,7 @@ func (p *pool) rank(a netip.Addr) int {
 func (p *pool) adopt(d dialed, token ProviderToken) {
 	now := p.cfg.Now()
 	l := &link{
-		pool: p, addr: d.addr, born: now, token: token, switchedAt: now,
+		pool: p, id: p.opened.Add(1), addr: d.addr, born: now, token: token, switchedAt: now,
 		retireAt: now.Add(retireAfterLeast + rand.N(retireAfterMost-retireAfterLeast)), //nolint:gosec // no secret
 		state:    linkDraining,                                                         // takes nothing until it is in the pool
 	}

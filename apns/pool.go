@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -33,6 +34,7 @@ type pool struct {
 
 	latencies h2.Latencies
 	counters  counters
+	opened    atomic.Uint32 // connections so far
 
 	ctx  context.Context // ends with Close
 	stop context.CancelFunc
@@ -90,13 +92,33 @@ func (p *pool) submit(c *call) error {
 	if p.target == 0 {
 		p.target = p.cfg.Connections
 	}
-	p.queues[c.lane].push(c)
-	p.wake(c.lane, len(c.batch), nil)
+	if c.batch[0].Avoid == 0 {
+		p.queues[c.lane].push(c)
+		p.wake(c.lane, len(c.batch), nil)
+	} else {
+		p.pushElsewhere(c)
+	}
 	if !p.busy {
 		p.busy = true
 		p.nudge()
 	}
 	return nil
+}
+
+// pushElsewhere queues each notification of c for another link than the one that
+// it avoids. mu is held.
+func (p *pool) pushElsewhere(c *call) {
+	c.next = len(c.batch)
+	for i := range c.batch {
+		var from *link
+		for _, l := range p.links {
+			if l.id == c.batch[i].Avoid {
+				from = l
+			}
+		}
+		p.queues[c.lane].pushAgain(resend{c, h2.Item{Batch: c, Index: int32(i)}, from})
+		p.wakeOther(c.lane, from)
+	}
 }
 
 // refusal says why nothing is sent at all, or nil.
@@ -119,7 +141,7 @@ func (p *pool) sendAgain(c *call, l *link, it h2.Item, why resendCause) error {
 	}
 	p.counters.resends[why].Add(1)
 	p.queues[c.lane].pushAgain(resend{c, it, l})
-	p.wake(c.lane, 1, l)
+	p.wakeOther(c.lane, l)
 	return nil
 }
 
@@ -143,10 +165,17 @@ func (p *pool) take(l *link, lane job.Lane, dst []h2.Item, budget int) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	q := &p.queues[lane]
-	if q.waiting == 0 || !l.usable() || !p.admits(l, lane) {
+	if q.waiting == 0 || !l.usable() {
 		return 0
 	}
-	n := q.take(l, p.alone(l), dst, budget)
+	if !p.admits(l, lane) {
+		// What the urgent link gave back may go out on any other.
+		if lane == job.Bulk || len(q.again) == 0 {
+			return 0
+		}
+		return q.takeAgain(func(r *resend) bool { return r.from == p.urgent }, dst, &budget)
+	}
+	n := q.take(l, p.alone(l, lane), dst, budget)
 	if q.waiting > 0 && n == len(dst) {
 		p.wake(lane, q.waiting, l)
 	}
@@ -165,9 +194,28 @@ func (p *pool) admits(l *link, lane job.Lane) bool {
 	}
 }
 
-// alone reports whether no other link than l could take anything.
-func (p *pool) alone(l *link) bool {
-	return !slices.ContainsFunc(p.links, func(o *link) bool { return o != l && o.usable() })
+// alone reports whether no other link than l could take what l gave back. Bulk has
+// no way by the urgent link; transactional has every way, see take.
+func (p *pool) alone(l *link, lane job.Lane) bool {
+	return !slices.ContainsFunc(p.links, func(o *link) bool {
+		return o != l && o.usable() && (lane == job.Transactional || p.admits(o, lane))
+	})
+}
+
+// wakeOther wakes a link for a notification that is not to go out on from, or from
+// itself if it is alone.
+func (p *pool) wakeOther(lane job.Lane, from *link) {
+	for i := range p.links {
+		l := p.links[(p.turn+i)%len(p.links)]
+		if l != from && l.usable() && l.conn.Free(lane) > 0 && (lane == job.Transactional || p.admits(l, lane)) {
+			l.conn.Wake()
+			p.turn = (p.turn + i + 1) % len(p.links)
+			return
+		}
+	}
+	if from != nil && from.usable() {
+		from.conn.Wake()
+	}
 }
 
 // wake wakes as many links as n notifications of a lane are work for, but not

@@ -42,22 +42,13 @@ func (q *queue) pushAgain(r resend) {
 // other connection that could take what l gave back.
 func (q *queue) take(l *link, alone bool, dst []h2.Item, budget int) int {
 	n := 0
+	if len(q.again) > 0 {
+		n = q.takeAgain(func(r *resend) bool { return r.from != l || alone }, dst, &budget)
+		q.waiting += n // counted below
+	}
 	fits := func(c *call, index int32) bool {
 		budget -= h2.Cost(c.Request(index))
 		return budget >= 0 || n == 0
-	}
-	if len(q.again) > 0 {
-		kept := q.again[:0]
-		for i, r := range q.again {
-			if n == len(dst) || r.from == l && !alone || !fits(r.call, r.item.Index) {
-				kept = append(kept, q.again[i])
-				continue
-			}
-			dst[n] = r.item
-			n++
-		}
-		clear(q.again[len(kept):])
-		q.again = kept
 	}
 	for len(q.calls) > 0 && n < len(dst) && budget >= 0 {
 		c := q.calls[0]
@@ -75,6 +66,29 @@ func (q *queue) take(l *link, alone bool, dst []h2.Item, budget int) int {
 		}
 		q.pop()
 	}
+	q.waiting -= n
+	return n
+}
+
+// takeAgain moves those that were given back, and that may be taken, into dst.
+func (q *queue) takeAgain(may func(r *resend) bool, dst []h2.Item, budget *int) int {
+	n := 0
+	kept := q.again[:0]
+	for i := range q.again {
+		r := &q.again[i]
+		if n == len(dst) || !may(r) {
+			kept = append(kept, *r)
+			continue
+		}
+		if *budget -= h2.Cost(r.call.Request(r.item.Index)); *budget < 0 && n > 0 {
+			kept = append(kept, *r)
+			continue
+		}
+		dst[n] = r.item
+		n++
+	}
+	clear(q.again[len(kept):])
+	q.again = kept
 	q.waiting -= n
 	return n
 }

@@ -79,6 +79,9 @@ func (p *pool) tick() time.Duration {
 	for _, lane := range job.Lanes() {
 		if n := p.queues[lane].waiting; n > 0 {
 			p.wake(lane, n, nil) // whoever was woken for it may be stuck
+			if lane == job.Transactional && len(p.queues[lane].again) > 0 {
+				p.wakeOther(lane, p.urgent)
+			}
 		}
 	}
 	next := p.openMissing(now)

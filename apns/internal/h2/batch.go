@@ -18,6 +18,7 @@ type Request struct {
 	Topic       string
 	PushType    job.PushType
 	Priority    uint8
+	Avoid       uint32 // not the connection's matter: whose it is chooses one
 	Expiration  int64
 	CollapseID  string
 	Payload     []byte
