@@ -216,7 +216,7 @@ func TestAvoid(t *testing.T) {
 					}
 					again := send(t, c, lane, ns)
 					wantAccepted(t, ns, again)
-								other := connections == 2
+					other := connections == 2
 					for i := range ns {
 						if (again[i].Connection != first[i].Connection) != other || again[i].Connection == 0 {
 							t.Fatalf("notification %d of round %d: answered on %d and then on %d", i, n, first[i].Connection, again[i].Connection)

@@ -39,6 +39,7 @@ type lane struct {
 	lane     job.Lane
 	consumer *stream.Consumer
 	holder   *holder
+	retries  budget
 
 	// Only touched by its intake:
 	mean  float64 // recipients per message, moving

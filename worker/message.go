@@ -175,3 +175,25 @@ func (m *message) ours(now time.Time) bool {
 	defer m.mu.Unlock()
 	return !m.lost && now.Sub(m.touched) < stream.AckWait(m.lane.lane)/2
 }
+
+// timeLeft returns how long it is until the job expires: below zero if it has, 0 if
+// it does not.
+func (m *message) timeLeft(now time.Time) time.Duration {
+	at, ok := m.expiry.Time()
+	if !ok {
+		return 0
+	}
+	if left := at.Sub(now); left != 0 {
+		return left
+	}
+	return -1
+}
+
+// within returns a delay that does not go beyond the job's expiry: when that comes,
+// it is told.
+func (m *message) within(now time.Time, delay time.Duration) time.Duration {
+	if left := m.timeLeft(now); left != 0 {
+		return min(delay, max(0, left))
+	}
+	return delay
+}

@@ -36,7 +36,7 @@ type schedule uint8
 const (
 	never     schedule = iota
 	soon               // connection trouble: seconds, growing to a minute
-	server             // 5xx: 15 minutes, growing to an hour; a transactional one tries once more at once
+	server             // 5xx: 15 minutes, growing to an hour; a transactional one tries once more at once, elsewhere
 	perDevice          // too many to one device: a minute, growing to an hour
 	whenFixed          // somebody has to mend the configuration
 )
@@ -135,15 +135,22 @@ type Try struct {
 	Attempt   int // from 1; tries that APNs cannot have seen do not count
 	Delivery  int // of the message, from 1: what makes such tries rarer
 	OnUnknown job.OnUnknown
+	Left      time.Duration // until the notification expires; 0: it does not
 }
 
 // Decision says what to do after a [Try].
 type Decision struct {
 	Action Action
 	Halt   Halt
-	// Delay before the next try, with jitter; 0 unless Action is Retry. Asking
-	// twice gives two delays: ask once.
+	// Delay before the next try, with jitter; 0 unless Action is Retry. It ends
+	// before the notification expires, or when it does. Asking twice gives two
+	// delays: ask once.
 	Delay time.Duration
+	// Again says to try once more at once, on another connection. What else is decided
+	// is for where that cannot be done.
+	Again bool
+	// Costs says that a retry adds to APNs's load: it is a matter of the budget.
+	Costs bool
 	// Attempted is false where APNs cannot have seen the try: it does not count.
 	Attempted bool
 }
@@ -173,8 +180,30 @@ func (p *Policy) Decide(r apns.Response, t Try) Decision {
 	}
 	if d.Action == Retry {
 		d.Delay = delay(row.wait, t)
+		d.Again = row.wait == server && t.Lane == job.Transactional && t.Attempt == 1
+		d.Costs = d.Attempted && row.wait != whenFixed
+		inTime(&d, row.wait, t.Left)
 	}
 	return d
+}
+
+// inTime sees to it that a retry does not come later than the notification
+// expires.
+//
+// choice: where APNs has asked for time that there is not, it is settled at once,
+// as what APNs said: nothing would come of waiting, and whoever sent it learns why.
+// Where it was not APNs that asked, the time that is left is halved, so that there
+// are tries until its end; it is told as expired when it is.
+func inTime(d *Decision, s schedule, left time.Duration) {
+	if left == 0 || d.Delay < left {
+		return
+	}
+	switch s {
+	case server, perDevice:
+		d.Action, d.Delay, d.Costs = Drop, 0, false
+	default:
+		d.Delay = min(max(left/2, time.Second), max(0, left))
+	}
 }
 
 // causeOf names what ended a try.
@@ -217,10 +246,7 @@ func delay(s schedule, t Try) time.Duration {
 		return jitter(grow(time.Second, t.Attempt-1, time.Minute))
 	case server:
 		if t.Lane == job.Transactional {
-			if t.Attempt == 1 {
-				return jitter(2 * time.Second)
-			}
-			t.Attempt--
+			t.Attempt-- // the second was made at once
 		}
 		return jitter(grow(15*time.Minute, t.Attempt-1, time.Hour))
 	case perDevice:

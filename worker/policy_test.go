@@ -163,8 +163,13 @@ func TestPolicyBackOff(t *testing.T) {
 		return p.Decide(r, worker.Try{Lane: lane, Attempt: attempt})
 	}
 	down := apns.Response{Status: 503, Reason: apns.ServiceUnavailable}
-	if d := at(down, job.Transactional, 1).Delay; d > 2*second {
-		t.Errorf("first 5xx of a transactional one: got %s, want a quick retry", d)
+	for _, reason := range []apns.Reason{apns.ServiceUnavailable, apns.InternalServerError, "", "NeverHeardOf"} {
+		if d := at(apns.Response{Status: 500, Reason: reason}, job.Transactional, 1); !d.Again || d.Action != worker.Retry || d.Delay < 7*minute {
+			t.Errorf("first 5xx (%q) of a transactional one: got %+v, want it tried again at once, or else by the schedule", reason, d)
+		}
+	}
+	if at(down, job.Transactional, 2).Again || at(down, job.Bulk, 1).Again || at(apns.Response{Status: 429, Reason: apns.TooManyRequests}, job.Transactional, 1).Again {
+		t.Error("tried again at once: want it for the first 5xx of a transactional one only")
 	}
 	if d := at(down, job.Transactional, 2).Delay; d < 7*minute || d > 15*minute {
 		t.Errorf("second 5xx of a transactional one: got %s, want Apple's 15 minutes", d)
@@ -198,5 +203,47 @@ func TestPolicyNeverRetries(t *testing.T) {
 				t.Errorf("%s at attempt %d: got a retry", reason, attempt)
 			}
 		}
+	}
+}
+
+// No retry comes later than the notification expires.
+func TestPolicyAndExpiry(t *testing.T) {
+	t.Parallel()
+	p := worker.NewPolicy()
+	const left = 20 * second
+	for _, tt := range []struct {
+		name     string
+		response apns.Response
+		attempt  int
+		action   worker.Action
+		most     time.Duration
+	}{
+		{"5xx", apns.Response{Status: 503, Reason: apns.ServiceUnavailable}, 1, worker.Drop, 0},
+		{"too many to the device", apns.Response{Status: 429, Reason: apns.TooManyRequests}, 1, worker.Drop, 0},
+		{"not sent", apns.Response{Err: apns.ErrNotSent}, 1, worker.Retry, second},
+		{"not sent, again and again", apns.Response{Err: apns.ErrNotSent}, 10, worker.Retry, left / 2},
+		{"no answer", apns.Response{Err: errTest}, 10, worker.Retry, left / 2},
+		{"refused credential", apns.Response{Status: 403, Reason: apns.Forbidden}, 1, worker.Retry, left / 2},
+	} {
+		for range 20 {
+			got := p.Decide(tt.response, worker.Try{Lane: job.Bulk, Attempt: tt.attempt, Left: left})
+			if got.Action != tt.action || got.Delay > tt.most || got.Again {
+				t.Fatalf("%s: got %+v, want action %d and at most %s", tt.name, got, tt.action, tt.most)
+			}
+			got = p.Decide(tt.response, worker.Try{Lane: job.Bulk, Attempt: tt.attempt, Left: 48 * 60 * minute})
+			if got.Action != worker.Retry {
+				t.Fatalf("%s, with two days left: got %+v, want a retry", tt.name, got)
+			}
+		}
+	}
+	for _, left := range []time.Duration{-second, -1, 1, second / 2} {
+		got := p.Decide(apns.Response{Err: apns.ErrNotSent}, worker.Try{Lane: job.Bulk, Attempt: 10, Left: left})
+		if got.Action != worker.Retry || got.Delay != max(0, left) {
+			t.Errorf("with %s left: got %+v, want it back when it expires", left, got)
+		}
+	}
+	// The quick retry is in time where the schedule is not.
+	if got := p.Decide(apns.Response{Status: 503}, worker.Try{Lane: job.Transactional, Attempt: 1, Left: left}); !got.Again || got.Action != worker.Drop {
+		t.Errorf("first 5xx of a transactional one: got %+v, want it tried at once, or given up", got)
 	}
 }

@@ -72,14 +72,14 @@ func (w *Worker) enqueue(m *message, batches map[*Route]*batch) {
 	// Counted before the first answer can come: decide is called concurrently.
 	ids := job.NewAPNsIDs(app.Name, m.root)
 	routes := make(map[device.Environment]*Route, 1)
-	halted := false
+	halted, first := false, 0
 	for i := range m.recipients {
 		r := &m.recipients[i]
 		if r.fate != undecided {
 			continue
 		}
 		if w.fuseTripped(app, r.environment) {
-			halted = m.wait(i, w.cfg.FuseRetry, r.attempts)
+			halted = m.wait(i, m.within(now, w.cfg.FuseRetry), r.attempts)
 			continue
 		}
 		route, ok := routes[r.environment]
@@ -88,7 +88,7 @@ func (w *Worker) enqueue(m *message, batches map[*Route]*batch) {
 			routes[r.environment] = route
 		}
 		if until := route.stoppedUntil(n.Topic, now); !until.IsZero() {
-			halted = m.wait(i, until.Sub(now), r.attempts)
+			halted = m.wait(i, m.within(now, until.Sub(now)), r.attempts)
 			continue
 		}
 		b := batches[route]
@@ -99,7 +99,11 @@ func (w *Worker) enqueue(m *message, batches map[*Route]*batch) {
 		n.DeviceToken, n.APNsID = r.token, ids.ID(r.token)
 		b.notifications = append(b.notifications, n)
 		b.items = append(b.items, item{m, i})
+		if r.attempts == 0 {
+			first++
+		}
 	}
+	m.lane.retries.earn(first)
 	if halted {
 		w.finished.push(m)
 	}
@@ -120,32 +124,53 @@ func (w *Worker) expireRest(m *message) {
 }
 
 func (w *Worker) sendBatch(ctx context.Context, l *lane, route *Route, b *batch) {
+	again := &again{w: w, ctx: ctx, lane: l, route: route}
 	route.Sender.Send(ctx, l.lane, b.notifications, func(n int, r apns.Response) {
-		w.answered(ctx, route, b.items[n], &b.notifications[n], r)
+		w.answered(ctx, route, b.items[n], &b.notifications[n], r, again)
 	})
+	again.wait()
 }
 
 // answered settles one recipient by what APNs said, or did not say. It runs on
-// the connection's reader and does not block.
-func (w *Worker) answered(ctx context.Context, route *Route, it item, n *apns.Notification, resp apns.Response) {
+// the connection's reader and does not block. again is for what is sent once more at
+// once; nil, where it was.
+func (w *Worker) answered(ctx context.Context, route *Route, it item, n *apns.Notification, resp apns.Response, again *again) {
 	m := it.m
 	r := &m.recipients[it.i]
 	now := w.cfg.Now()
-	d := w.policy.Decide(resp, Try{Lane: m.lane.lane, Attempt: r.attempts + 1, Delivery: int(m.in.Deliveries), OnUnknown: m.job.OnUnknown})
+	d := w.policy.Decide(resp, Try{
+		Lane: m.lane.lane, Attempt: r.attempts + 1, Delivery: int(m.in.Deliveries), OnUnknown: m.job.OnUnknown, Left: m.timeLeft(now),
+	})
 	if d.Halt != GoOn {
 		w.halt(m, route, n.Topic, d.Halt, resp, now)
 	}
+	if d.Again && again != nil && m.lane.retries.try(time.Now()) {
+		next := *n
+		next.Avoid = resp.Connection
+		again.add(retry{item: it, notification: next, response: resp, otherwise: d})
+		return
+	}
+	w.apply(ctx, it, resp, d)
+}
+
+// apply does with one recipient what was decided.
+func (w *Worker) apply(ctx context.Context, it item, resp apns.Response, d Decision) {
+	m := it.m
+	r := &m.recipients[it.i]
+	now := w.cfg.Now()
 	var last bool
 	switch d.Action {
 	case Accept:
 		w.metrics.accepted(m.lane, r.environment, now.Sub(m.in.StoredAt))
 		last = m.decide(it.i, accepted, nil)
 	case Retry:
-		attempts := r.attempts
+		attempts, delay := r.attempts, d.Delay
 		if d.Attempted {
 			attempts++
 		}
-		delay := d.Delay
+		if d.Costs {
+			delay = m.within(now, delay+m.lane.retries.stretch(time.Now()))
+		}
 		if ctx.Err() != nil && !d.Attempted {
 			delay = 0 // the worker goes: somebody else may try at once
 		}
