@@ -50,3 +50,13 @@ type Response struct {
 
 // ErrNotSent marks a notification that APNs cannot have processed.
 var ErrNotSent = errors.New("apns: not sent")
+
+// UnsentError, as the cause with which the context of a [Client.Send] ends, gives
+// up only what was not handed to a connection yet; the rest is waited for.
+type UnsentError struct{ Cause error }
+
+// Error says what the cause says.
+func (e *UnsentError) Error() string { return e.Cause.Error() }
+
+// Unwrap returns the cause.
+func (e *UnsentError) Unwrap() error { return e.Cause }

@@ -37,6 +37,10 @@ type ClientConfig struct {
 	// its writing, for its answer. 0: 30 s.
 	RequestTimeout time.Duration
 
+	// Hold is asked before notifications are handed to a connection: while it is
+	// true they wait. It must not block. nil: never.
+	Hold func() bool
+
 	Proxy   func(*url.URL) (*url.URL, error) // nil: none; http and https proxies, by CONNECT
 	Logger  *zap.Logger                      // nil: none
 	Metrics prometheus.Registerer            // nil: none
@@ -142,7 +146,8 @@ func (c *Client) Close() error {
 // Transactional notifications go before bulk. What APNs gave back unprocessed is
 // sent again on another connection by itself, a few times; so is, once, what was
 // refused because of the connection's provider token. When ctx ends, what was
-// not answered completes with an error that wraps the cause. While APNs refuses
+// not answered completes with an error that wraps the cause; with an [UnsentError]
+// as the cause, only what was not sent does. While APNs refuses
 // the credential all fail at once with a [RouteError].
 func (c *Client) Send(ctx context.Context, lane job.Lane, batch []Notification, done func(i int, r Response)) {
 	if len(batch) == 0 {
@@ -166,7 +171,9 @@ func (c *Client) Send(ctx context.Context, lane job.Lane, batch []Notification, 
 	select {
 	case <-cl.finished:
 	case <-ctx.Done():
-		c.pool.cancel(cl, context.Cause(ctx))
+		cause := context.Cause(ctx)
+		var unsent *UnsentError
+		c.pool.cancel(cl, cause, !errors.As(cause, &unsent))
 		<-cl.finished
 	}
 	cl.batch, cl.done, cl.next, cl.cancelled = nil, nil, 0, nil

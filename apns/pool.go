@@ -145,14 +145,18 @@ func (p *pool) sendAgain(c *call, l *link, it h2.Item, why resendCause) error {
 	return nil
 }
 
-// cancel gives up what is left of c.
-func (p *pool) cancel(c *call, cause error) {
+// cancel gives up what is left of c; sent says whether that is so also of what
+// connections have taken.
+func (p *pool) cancel(c *call, cause error, sent bool) {
 	p.mu.Lock()
 	c.cancelled = cause
 	out := p.queues[c.lane].drop(func(other *call, _ bool) bool { return other != c })
 	links := slices.Clone(p.links)
 	p.mu.Unlock()
 	failAll(out, cause)
+	if !sent {
+		return
+	}
 	// Whatever a connection took before is in its hands by now: it took it under
 	// its own lock, which Cancel waits for.
 	for _, l := range links {
@@ -165,7 +169,7 @@ func (p *pool) take(l *link, lane job.Lane, dst []h2.Item, budget int) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	q := &p.queues[lane]
-	if q.waiting == 0 || !l.usable() {
+	if q.waiting == 0 || !l.usable() || p.cfg.Hold != nil && p.cfg.Hold() {
 		return 0
 	}
 	if !p.admits(l, lane) {

@@ -127,6 +127,14 @@ func checkVersion(version string) error {
 // Connected reports whether the connection to NATS stands.
 func (s *Streams) Connected() bool { return s.nc.IsConnected() }
 
+// Flush returns nil once the server has read all that was sent to it before.
+func (s *Streams) Flush(patience time.Duration) error {
+	if err := s.nc.FlushTimeout(patience); err != nil {
+		return fmt.Errorf("flush to nats: %w", err)
+	}
+	return nil
+}
+
 // Ready asks the server for JOBS: it answers nil if work can be taken.
 func (s *Streams) Ready(ctx context.Context) error {
 	if _, err := s.js.Stream(ctx, Jobs); err != nil {

@@ -74,30 +74,6 @@ func (w *Worker) everyInterval(ctx context.Context, do func([]*message)) {
 	}
 }
 
-// keepInProgress restarts ack waits of which a third has passed. A message whose
-// wait is over is somebody else's: this worker was frozen, or cut off.
-func (w *Worker) keepInProgress(messages []*message) {
-	for _, m := range messages {
-		wait := stream.AckWait(m.lane.lane)
-		now := time.Now()
-		m.mu.Lock()
-		age, lost := now.Sub(m.touched), m.lost
-		if age >= wait {
-			m.lost = true
-		}
-		m.mu.Unlock()
-		switch {
-		case lost || age < wait/3:
-		case age >= wait:
-			w.log.Warn("message was held beyond its ack wait", zap.String("app", m.lane.app.Name), zap.String("job_id", m.id))
-		default:
-			if err := m.in.InProgress(); err == nil {
-				m.touch(now)
-			}
-		}
-	}
-}
-
 // markSettled marks, for messages that take their time, which recipients are
 // settled and how: another worker that gets the message tells that instead of
 // sending to them again.

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -29,16 +30,17 @@ type message struct {
 	kind     device.Kind // of the device tokens that it needs
 	topic    string
 
-	mu         sync.Mutex
-	touched    time.Time // guarded by mu: delivery or last in-progress
-	lost       bool      // guarded by mu: its ack wait is over, somebody else has it
-	recipients []recipient
-	left       int       // guarded by mu: recipients that are still undecided
-	others     []other   // guarded by mu: settled, not accepted
-	unmarked   []int     // guarded by mu: recipients settled since the last mark
-	settledAt  time.Time // guarded by mu: when the first of unmarked was
-	startedAt  time.Time // when it was handed to APNs
-	telling    bool      // guarded by mu: its outcomes are on their way to JetStream
+	mu          sync.Mutex
+	touched     time.Time               // guarded by mu: delivery or last in-progress
+	stopSending context.CancelCauseFunc // guarded by mu: of the send that it is in
+	lost        bool                    // guarded by mu: its ack wait is over, somebody else has it
+	recipients  []recipient
+	left        int       // guarded by mu: recipients that are still undecided
+	others      []other   // guarded by mu: settled, not accepted
+	unmarked    []int     // guarded by mu: recipients settled since the last mark
+	settledAt   time.Time // guarded by mu: when the first of unmarked was
+	startedAt   time.Time // when it was handed to APNs
+	telling     bool      // guarded by mu: its outcomes are on their way to JetStream
 }
 
 // fate is what became of a recipient at this delivery.
@@ -168,11 +170,25 @@ func (m *message) touch(now time.Time) {
 	m.mu.Unlock()
 }
 
-// ours reports whether the message is certainly still this worker's: less than
-// half of its ack wait has passed.
+// begin notes that the message is being sent, until stop is called, and reports
+// whether it is certainly still this worker's: less than half of its ack wait has
+// passed.
+func (m *message) begin(now time.Time, stop context.CancelCauseFunc) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.stopSending = stop
+	return m.surelyOurs(now)
+}
+
+// ours reports whether the message is certainly still this worker's.
 func (m *message) ours(now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.surelyOurs(now)
+}
+
+// surelyOurs is ours; m.mu is held.
+func (m *message) surelyOurs(now time.Time) bool {
 	return !m.lost && now.Sub(m.touched) < stream.AckWait(m.lane.lane)/2
 }
 

@@ -29,11 +29,13 @@ type batch struct {
 func (w *Worker) send(ctx context.Context, l *lane, messages []*message) {
 	batches := make(map[*Route]*batch)
 	now := time.Now()
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	for _, m := range messages {
 		switch {
 		case m.left == 0:
 			w.finished.push(m)
-		case !m.ours(now):
+		case !m.begin(now, stop):
 			w.lose(m)
 		default:
 			m.startedAt = now

@@ -175,9 +175,12 @@ func (w *Worker) acknowledge(m *message) {
 	w.release(m)
 }
 
-// handBack ends a message here; JetStream delivers it again after delay.
+// handBack ends a message here; JetStream delivers it again after delay. One that
+// is lost is not handed back: JetStream would take it from who has it now.
 func (w *Worker) handBack(m *message, delay time.Duration) {
-	w.nak(m.in, delay)
+	if !m.isLost() {
+		w.nak(m.in, delay)
+	}
 	w.release(m)
 }
 
@@ -197,7 +200,7 @@ func (w *Worker) release(m *message) {
 func (w *Worker) postpone(ctx context.Context, m *message) {
 	now := w.cfg.Now()
 	h, delay := m.retries(now)
-	if h.Attempts > 0 || delay > 0 {
+	if (h.Attempts > 0 || delay > 0) && !m.isLost() {
 		// Without it the message would be tried too early once, after a restart of
 		// the server: better than not at all.
 		try, cancel := context.WithTimeoutCause(ctx, storePatience, errStoreHangs)

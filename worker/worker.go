@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -62,6 +63,8 @@ type Config struct {
 	Progress Progress
 	Outcomes Outcomes
 	Fuses    Fuses // nil: none
+	// Pulse is what the APNs clients ask before they send; nil: they do not.
+	Pulse *Pulse
 
 	// KeepRejected is how long a message is kept after a device token that was
 	// accepted before was rejected, since that may be taken back: longer than the
@@ -87,6 +90,8 @@ type Worker struct {
 	finished *finished
 	dead     cemetery
 	lanes    []*lane
+
+	confirming atomic.Bool // JetStream is being asked about messages in work
 
 	// handling counts messages from their arrival to their ack, nak or loss.
 	handling sync.WaitGroup
@@ -123,6 +128,9 @@ func New(cfg Config) (*Worker, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Pulse == nil {
+		cfg.Pulse = NewPulse()
 	}
 	if cfg.Name == "" {
 		return nil, errors.New("worker name: must not be empty")

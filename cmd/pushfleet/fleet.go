@@ -38,6 +38,7 @@ type fleet struct {
 	registrar *feedback.Registrar // nil as well
 	sweeper   *feedback.Sweeper
 	clients   []*apns.Client
+	pulse     *worker.Pulse
 }
 
 // newFleet wires a worker process.
@@ -45,7 +46,7 @@ func newFleet(cfg *config.Config, streams *stream.Streams, set *store.Store, log
 	if len(cfg.Apps) == 0 {
 		return nil, errors.New("apps: none is configured, so there is nothing to send for")
 	}
-	f := &fleet{publisher: feedback.NewPublisher(feedback.PublisherConfig{Streams: streams, Worker: cfg.Worker.Name, Logger: log})}
+	f := &fleet{pulse: worker.NewPulse(), publisher: feedback.NewPublisher(feedback.PublisherConfig{Streams: streams, Worker: cfg.Worker.Name, Logger: log})}
 	f.fuse = feedback.NewFuse(feedback.FuseConfig{Streams: streams, Store: set, Name: cfg.Worker.Name, Logger: log, Metrics: reg})
 	if cfg.Worker.Recorder {
 		f.recorder = feedback.NewRecorder(feedback.RecorderConfig{Streams: streams, TokenSet: set, Ledger: set, Fuse: f.fuse, Logger: log, Metrics: reg})
@@ -65,7 +66,7 @@ func newFleet(cfg *config.Config, streams *stream.Streams, set *store.Store, log
 		Name: cfg.Worker.Name, Version: version, Apps: apps,
 		MaxInFlight: cfg.Worker.MaxInFlight, DrainTimeout: cfg.Worker.DrainTimeout,
 		Streams: streams, Devices: set, Progress: set, Outcomes: f.publisher,
-		Fuses: f.fuse, KeepRejected: set.FuseWindow() + keepSlack,
+		Fuses: f.fuse, Pulse: f.pulse, KeepRejected: set.FuseWindow() + keepSlack,
 		Logger: log, Metrics: reg,
 	})
 	if err != nil {
@@ -137,6 +138,7 @@ func (f *fleet) openCredential(cfg *config.Config, name string, app config.App, 
 		client, err := apns.New(apns.ClientConfig{
 			Credential: loaded, Environment: env, URL: endpoint, RootCAs: roots,
 			Connections: cfg.Worker.Connections, MaxConnections: cfg.Worker.MaxConnections, RequestTimeout: cfg.Worker.RequestTimeout,
+			Hold:   func() bool { return !f.pulse.Beats() },
 			Proxy:  proxy(),
 			Logger: log.With(zap.String("app", name), zap.Stringer("environment", env)),
 			Metrics: prometheus.WrapRegistererWith(prometheus.Labels{
