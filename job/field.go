@@ -442,8 +442,9 @@ func deviceTokens[T any](name, doc string, maxItems int, recipients bool, at fun
 					return
 				}
 				if ends == nil {
-					// The rest of the input bounds what is to come: hex is twice as long.
-					rest := d.Left()/2 + len(v)/2
+					// The rest of the list bounds what is to come: hex is twice as long. (A message
+					// of outcomes has many short lists: what follows them must not count.)
+					rest := d.Until(']')/2 + len(v)/2
 					raw.Grow(min(rest, MaxRecipients*device.MaxTokenBytes))
 					ends = make([]int32, 0, min(1+2*rest/max(len(v), 1), MaxRecipients))
 				}

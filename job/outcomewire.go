@@ -3,6 +3,7 @@ package job
 import (
 	"fmt"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/pushfleet/pushfleet/device"
@@ -96,7 +97,20 @@ func resultNames() string {
 
 // AppendJSON appends the message's JSON, which [ParseOutcomes] reads, and returns
 // the extended slice. Zero values are left out, times are cut to milliseconds.
-func (o *Outcomes) AppendJSON(dst []byte) []byte { return outcomesObject.encode(dst, o) }
+func (o *Outcomes) AppendJSON(dst []byte) []byte {
+	size := stringBytes(o.App) + stringBytes(o.Worker) + 6*perName
+	for i := range o.Jobs {
+		j := &o.Jobs[i]
+		size += jobBytes(j)
+		for k := range j.Accepted {
+			size += acceptedBytes(j, k)
+		}
+		for k := range j.Others {
+			size += recipientBytes(&j.Others[k])
+		}
+	}
+	return outcomesObject.encode(slices.Grow(dst, size), o)
+}
 
 // ParseOutcomes reads an outcomes message. Members that it does not know are
 // ignored: a newer worker may have written them. Times are in UTC. An error that

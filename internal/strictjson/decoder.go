@@ -54,8 +54,15 @@ func (d *Decoder) Syntax() string { return d.broken }
 // Peek returns the kind of the next value.
 func (d *Decoder) Peek() jsontext.Kind { return d.json.PeekKind() }
 
-// Left returns how many bytes of the document are not read yet.
-func (d *Decoder) Left() int { return len(d.data) - int(d.json.InputOffset()) }
+// Until returns how many bytes are left before the next c, wherever that stands,
+// or before the end of the document.
+func (d *Decoder) Until(c byte) int {
+	rest := d.data[d.json.InputOffset():]
+	if i := bytes.IndexByte(rest, c); i >= 0 {
+		return i
+	}
+	return len(rest)
+}
 
 // Len returns how many bytes the document has.
 func (d *Decoder) Len() int { return len(d.data) }
