@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/pushfleet/pushfleet/device"
 	"github.com/pushfleet/pushfleet/job"
 	"github.com/pushfleet/pushfleet/stream"
 )
@@ -40,6 +41,7 @@ type lane struct {
 	consumer *stream.Consumer
 	holder   *holder
 	retries  budget
+	fast     [device.Sandbox + 1]fastMetrics // by environment
 
 	// Only touched by its intake:
 	mean  float64 // recipients per message, moving

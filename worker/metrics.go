@@ -18,18 +18,11 @@ type metrics struct {
 	retries       *prometheus.CounterVec
 	deadLetters   *prometheus.CounterVec
 
-	// Both are only read once made.
-	fast  map[fastKey]fastMetrics
-	known map[string]bool // reasons that may be labels
+	known map[string]bool // reasons that may be labels; only read once made
 }
 
-// fastKey is what most notifications have in common.
-type fastKey struct {
-	app         string
-	lane        job.Lane
-	environment device.Environment
-}
-
+// fastMetrics are what most notifications need, found once for a lane and an
+// environment.
 type fastMetrics struct {
 	accepted prometheus.Counter
 	latency  prometheus.Observer
@@ -54,23 +47,13 @@ func newMetrics(reg prometheus.Registerer, w *Worker) *metrics {
 			Name: "pushfleet_dead_letters_total",
 			Help: "Dead letters stored, by reason.",
 		}, []string{"app", "lane", "reason"}),
-		fast: make(map[fastKey]fastMetrics), known: make(map[string]bool),
+		known: make(map[string]bool),
 	}
 	for _, r := range apns.Reasons() {
 		m.known[string(r)] = true
 	}
 	for _, r := range []string{"", "no device", "no credential", "replaced", "deleted", "pruned", "invalid", string(causeNotSent), string(causeStopped), string(causeUnknown), string(cause4xx), string(cause5xx), string(causeOther)} {
 		m.known[r] = true
-	}
-	for _, app := range w.cfg.Apps {
-		for _, l := range job.Lanes() {
-			for _, env := range []device.Environment{device.Production, device.Sandbox} {
-				m.fast[fastKey{app.Name, l, env}] = fastMetrics{
-					accepted: m.notifications.WithLabelValues(app.Name, env.String(), l.String(), string(job.Accepted), ""),
-					latency:  m.enqueueAccept.WithLabelValues(app.Name, l.String()),
-				}
-			}
-		}
 	}
 	if reg != nil {
 		reg.MustRegister(m.notifications, m.enqueueAccept, m.retries, m.deadLetters,
@@ -82,8 +65,19 @@ func newMetrics(reg prometheus.Registerer, w *Worker) *metrics {
 	return m
 }
 
+// of returns the metrics of an app's lane by environment.
+func (m *metrics) of(app string, l job.Lane) (fast [device.Sandbox + 1]fastMetrics) {
+	for _, env := range []device.Environment{device.Production, device.Sandbox} {
+		fast[env] = fastMetrics{
+			accepted: m.notifications.WithLabelValues(app, env.String(), l.String(), string(job.Accepted), ""),
+			latency:  m.enqueueAccept.WithLabelValues(app, l.String()),
+		}
+	}
+	return fast
+}
+
 func (m *metrics) accepted(l *lane, env device.Environment, latency time.Duration) {
-	f := m.fast[fastKey{l.app.Name, l.lane, env}]
+	f := &l.fast[env]
 	f.accepted.Inc()
 	f.latency.Observe(latency.Seconds())
 }

@@ -208,20 +208,28 @@ func inTime(d *Decision, s schedule, left time.Duration) {
 
 // causeOf names what ended a try.
 func causeOf(r apns.Response) apns.Reason {
-	var stopped *apns.RouteError
 	switch {
-	case errors.As(r.Err, &stopped):
-		return causeStopped
-	case r.Err != nil && errors.Is(r.Err, apns.ErrNotSent):
-		return causeNotSent
 	case r.Err != nil:
-		return causeUnknown
+		return causeOfError(r.Err)
 	case r.Status == 200:
 		return causeAccepted
 	case r.Reason == "":
 		return classOf(r.Status)
 	default:
 		return r.Reason
+	}
+}
+
+// causeOfError is apart from causeOf, which allocates nothing for an answer.
+func causeOfError(err error) apns.Reason {
+	var stopped *apns.RouteError
+	switch {
+	case errors.As(err, &stopped):
+		return causeStopped
+	case errors.Is(err, apns.ErrNotSent):
+		return causeNotSent
+	default:
+		return causeUnknown
 	}
 }
 

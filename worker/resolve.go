@@ -39,7 +39,11 @@ func (w *Worker) resolve(ctx context.Context, l *lane, batch []*message) {
 // lookup looks up the device tokens that messages name, but those of blind, and
 // returns those that can be sent.
 func (w *Worker) lookup(ctx context.Context, l *lane, inline, blind []*message) []*message {
-	var tokens []device.Token
+	size := 0
+	for _, m := range inline {
+		size += len(m.job.To.Tokens)
+	}
+	tokens := make([]device.Token, 0, size)
 	for _, m := range inline {
 		tokens = append(tokens, m.job.To.Tokens...)
 	}

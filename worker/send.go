@@ -31,6 +31,10 @@ func (w *Worker) send(ctx context.Context, l *lane, messages []*message) {
 	now := time.Now()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	size := 0
+	for _, m := range messages {
+		size += m.left
+	}
 	for _, m := range messages {
 		switch {
 		case m.left == 0:
@@ -39,7 +43,7 @@ func (w *Worker) send(ctx context.Context, l *lane, messages []*message) {
 			w.lose(m)
 		default:
 			m.startedAt = now
-			w.enqueue(m, batches)
+			w.enqueue(m, batches, size)
 		}
 	}
 	var others sync.WaitGroup
@@ -54,8 +58,9 @@ func (w *Worker) send(ctx context.Context, l *lane, messages []*message) {
 	others.Wait()
 }
 
-// enqueue adds a message's undecided recipients to the batches of their routes.
-func (w *Worker) enqueue(m *message, batches map[*Route]*batch) {
+// enqueue adds a message's undecided recipients to the batches of their routes,
+// most of them to one; size is how many there are in all messages.
+func (w *Worker) enqueue(m *message, batches map[*Route]*batch, size int) {
 	app := m.lane.app
 	now := w.cfg.Now()
 	if m.expiry.Passed(now) {
@@ -73,30 +78,30 @@ func (w *Worker) enqueue(m *message, batches map[*Route]*batch) {
 	}
 	// Counted before the first answer can come: decide is called concurrently.
 	ids := job.NewAPNsIDs(app.Name, m.root)
-	routes := make(map[device.Environment]*Route, 1)
+	var at way // of the recipient before, which most often is this one's
 	halted, first := false, 0
 	for i := range m.recipients {
 		r := &m.recipients[i]
 		if r.fate != undecided {
 			continue
 		}
-		if w.fuseTripped(app, r.environment) {
-			halted = m.wait(i, m.within(now, w.cfg.FuseRetry), r.attempts)
+		if !at.known || at.environment != r.environment {
+			at = w.wayTo(app, r.environment, n.Topic, now)
+		}
+		if at.wait > 0 {
+			halted = m.wait(i, m.within(now, at.wait), r.attempts)
 			continue
 		}
-		route, ok := routes[r.environment]
-		if !ok {
-			route = app.route(r.environment, n.Topic)
-			routes[r.environment] = route
-		}
-		if until := route.stoppedUntil(n.Topic, now); !until.IsZero() {
-			halted = m.wait(i, m.within(now, until.Sub(now)), r.attempts)
-			continue
-		}
-		b := batches[route]
+		b := at.batch
 		if b == nil {
-			b = &batch{}
-			batches[route] = b
+			if b = batches[at.route]; b == nil {
+				b = &batch{}
+				if len(batches) == 0 {
+					b.notifications, b.items = make([]apns.Notification, 0, size), make([]item, 0, size)
+				}
+				batches[at.route] = b
+			}
+			at.batch = b
 		}
 		n.DeviceToken, n.APNsID = r.token, ids.ID(r.token)
 		b.notifications = append(b.notifications, n)
@@ -109,6 +114,29 @@ func (w *Worker) enqueue(m *message, batches map[*Route]*batch) {
 	if halted {
 		w.finished.push(m)
 	}
+}
+
+// way is where the recipients of one message in one environment go.
+type way struct {
+	known       bool
+	environment device.Environment
+	route       *Route
+	wait        time.Duration // nothing is sent there, and it is tried after this; 0: it is sent
+	batch       *batch        // nil: none yet
+}
+
+// wayTo looks where notifications on a topic go in an environment.
+func (w *Worker) wayTo(app *App, env device.Environment, topic string, now time.Time) way {
+	at := way{known: true, environment: env}
+	if w.fuseTripped(app, env) {
+		at.wait = w.cfg.FuseRetry
+		return at
+	}
+	at.route = app.route(env, topic)
+	if until := at.route.stoppedUntil(topic, now); !until.IsZero() {
+		at.wait = until.Sub(now)
+	}
+	return at
 }
 
 // expireRest settles the undecided recipients of a message whose time is over.

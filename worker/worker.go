@@ -146,7 +146,7 @@ func New(cfg Config) (*Worker, error) {
 			return nil, fmt.Errorf("app %q: must be letters, digits, '-' and '_'", app.Name)
 		}
 		for _, l := range job.Lanes() {
-			w.lanes = append(w.lanes, &lane{app: app, lane: l, holder: newHolder(l), mean: 1, fail: errNotStarted})
+			w.lanes = append(w.lanes, &lane{app: app, lane: l, holder: newHolder(l), fast: w.metrics.of(app.Name, l), mean: 1, fail: errNotStarted})
 		}
 	}
 	return w, nil
