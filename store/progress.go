@@ -329,11 +329,17 @@ func (s *Store) Settle(ctx context.Context, settlements []Settlement) ([]Settled
 func (st *Settlement) isWhole() bool { return st.Whole && st.Complete && st.Keep == 0 }
 
 func (s *Store) wholeCall(st *Settlement) call {
-	counts := make(map[job.Result]int, 2)
-	for _, r := range st.Results {
-		counts[r]++
-	}
 	args := []any{int(progressTTL.Seconds()), st.Sequence, st.Total}
+	rest := st.Results
+	counts := make(map[job.Result]int)
+	for len(rest) > 0 {
+		n := 1 // results come in long runs: all accepted ones first
+		for n < len(rest) && rest[n] == rest[0] {
+			n++
+		}
+		counts[rest[0]] += n
+		rest = rest[n:]
+	}
 	for result, n := range counts {
 		args = append(args, string(result), n)
 	}
