@@ -110,7 +110,9 @@ func connectRedis(cfg config.Redis) (*store.Store, redis.UniversalClient, error)
 		return nil, nil, err
 	}
 	client := redis.NewUniversalClient(&redis.UniversalOptions{
-		Addrs: cfg.Addresses, Username: cfg.Username, Password: cfg.Password.Reveal(),
+		// In RESP3 the client looks for a push message before every reply. We ask for none.
+		Protocol: 2,
+		Addrs:    cfg.Addresses, Username: cfg.Username, Password: cfg.Password.Reveal(),
 		DB: cfg.DB, MasterName: cfg.MasterName, TLSConfig: tlsConfig,
 		ReadTimeout: 3 * time.Second, WriteTimeout: 3 * time.Second, ContextTimeoutEnabled: true,
 	})
