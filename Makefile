@@ -79,9 +79,11 @@ fuzz: ## each fuzz test for FUZZTIME
 
 .PHONY: bench
 bench: build ## reproduce docs/benchmarks.md
+	go build -o $(BIN)/nats-server github.com/nats-io/nats-server/v2
 	./bin/pushfleet bench engine
 	./bin/pushfleet bench store
 	./bin/pushfleet bench api
+	./bin/pushfleet bench jobs --nats-server $(BIN)/nats-server
 
 .PHONY: bench-go
 bench-go: ## Go benchmarks, ten runs each, for benchstat (BENCH=pattern)

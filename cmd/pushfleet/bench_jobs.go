@@ -105,6 +105,8 @@ type benchJobsResult struct {
 	SingleNATS   float64 `json:"single_nats_cpu_per_100k"`
 	SingleRedis  float64 `json:"single_redis_cpu_per_100k"`
 
+	MaxRSSMB float64 `json:"worker_max_rss_mb"` // of all rounds
+
 	Verified bool `json:"verified"` // what was received is what was published
 	Rounds   int  `json:"rounds"`
 	Cores    int  `json:"cores"`
@@ -191,6 +193,10 @@ func benchmarkJobs(ctx context.Context, f benchJobsFlags, talk io.Writer) (r *be
 		say("round %d of %d: CPU s/100k: worker on jobs of %d %.3f, apns2 %.2f: ratio %.4f; worker on single jobs %.2f, apns2 worker %.2f: ratio %.3f",
 			round+1, f.rounds, benchJobTokens, many.cpu[round], apns2.cpu[round], ratio100[round], single.cpu[round], naive.cpu[round], ratio1[round])
 	}
+	rss, err := procMaxRSS(rig.worker.cmd.Process.Pid)
+	if err != nil {
+		return nil, err
+	}
 	return &benchJobsResult{
 		JSON100CPU: median(many.cpu), APNs2CPU: median(apns2.cpu), SingleCPU: median(single.cpu), NaiveCPU: median(naive.cpu),
 		JSON100Ratio: median(many.cpu) / median(apns2.cpu), SingleRatio: median(single.cpu) / median(naive.cpu),
@@ -198,7 +204,7 @@ func benchmarkJobs(ctx context.Context, f benchJobsFlags, talk io.Writer) (r *be
 		SingleSpread:  benchSpread{slices.Min(ratio1), slices.Max(ratio1)},
 		JSON100RPS:    median(many.perSecond), APNs2RPS: median(apns2.perSecond), SingleRPS: median(single.perSecond), NaiveRPS: median(naive.perSecond),
 		JSON100NATS: median(many.nats), JSON100Redis: median(many.redis), SingleNATS: median(single.nats), SingleRedis: median(single.redis),
-		Verified: true, Rounds: f.rounds, Cores: runtime.NumCPU(),
+		MaxRSSMB: float64(rss) / (1 << 20), Verified: true, Rounds: f.rounds, Cores: runtime.NumCPU(),
 	}, nil
 }
 
@@ -219,11 +225,12 @@ apns2 worker, the same single jobs     %9.3f    %9.0f
                                        measured   (lowest, highest)     goal
 jobs of %d: worker / apns2              %.4f    (%.4f, %.4f)   <= 0.04
 single jobs: worker / apns2 worker      %.3f     (%.3f, %.3f)     <= 0.25
+worker's memory (MB)                    %.0f                         <= 100
 received is what was published          %v
 `, r.Rounds, benchJobTokens, r.JSON100CPU, r.JSON100RPS, r.JSON100NATS, r.JSON100Redis, r.APNs2CPU, r.APNs2RPS,
 		r.SingleCPU, r.SingleRPS, r.SingleNATS, r.SingleRedis, r.NaiveCPU, r.NaiveRPS,
 		benchJobTokens, r.JSON100Ratio, r.JSON100Spread.Min, r.JSON100Spread.Max,
-		r.SingleRatio, r.SingleSpread.Min, r.SingleSpread.Max, r.Verified)
+		r.SingleRatio, r.SingleSpread.Min, r.SingleSpread.Max, r.MaxRSSMB, r.Verified)
 	return nil
 }
 

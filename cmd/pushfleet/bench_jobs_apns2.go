@@ -36,7 +36,9 @@ func newBenchAPNs2Worker() *cobra.Command {
 		Short:  "A worker that calls apns2 for each message",
 		Hidden: true,
 		Args:   cobra.NoArgs,
-		RunE:   func(cmd *cobra.Command, _ []string) error { return runAPNs2Worker(cmd.Context(), f, cmd.OutOrStdout(), cmd.ErrOrStderr()) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return runAPNs2Worker(cmd.Context(), f, cmd.OutOrStdout(), cmd.ErrOrStderr())
+		},
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.nats, "nats", "", "NATS server")

@@ -52,3 +52,18 @@ func procCPU(pid int) (float64, error) {
 	system, err2 := strconv.ParseFloat(fields[12], 64)
 	return (user + system) / 100, errors.Join(err1, err2)
 }
+
+// procMaxRSS returns the most memory that another process has had, in bytes.
+func procMaxRSS(pid int) (int64, error) {
+	text, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "status"))
+	if err != nil {
+		return 0, fmt.Errorf("read memory: %w", err)
+	}
+	_, rest, _ := strings.Cut(string(text), "VmHWM:") // proc(5), in kB
+	rest, _, ok := strings.Cut(rest, "kB")
+	kb, err := strconv.ParseInt(strings.TrimSpace(rest), 10, 64)
+	if err != nil || !ok {
+		return 0, errors.New("read memory: unexpected format")
+	}
+	return kb << 10, nil
+}
