@@ -42,6 +42,7 @@ type lane struct {
 	holder   *holder
 	retries  budget
 	fast     [device.Sandbox + 1]fastMetrics // by environment
+	brake    brake
 
 	// Only touched by its intake:
 	mean  float64 // recipients per message, moving
@@ -69,6 +70,10 @@ func (l *lane) setFailing(err error) {
 func (w *Worker) intake(ctx, work context.Context, l *lane) {
 	idle := true
 	for ctx.Err() == nil {
+		if l.brake.isOn() {
+			pause(ctx, brakePause)
+			l.burst = min(l.burst, minBurst)
+		}
 		// An idle lane holds next to nothing: there may be many.
 		least, most := 1, 1
 		if !idle {

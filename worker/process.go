@@ -248,6 +248,7 @@ func (w *Worker) withoutStore(batch []*message, doing string, cause error) []*me
 func (w *Worker) handBackAll(batch []*message, delay time.Duration, doing string, cause error) []*message {
 	w.log.Warn("hands messages back", zap.String("while", doing), zap.Int("messages", len(batch)), zap.Error(cause))
 	for _, m := range batch {
+		m.lane.brake.wasted()
 		w.handBack(m, delay)
 	}
 	return nil

@@ -81,6 +81,7 @@ func (w *Worker) tell(ctx context.Context, m *message, waits bool) {
 	outcomes := m.outcomes(!waits)
 	if waits {
 		if len(outcomes) == 0 {
+			m.lane.brake.wasted()
 			go w.postpone(ctx, m)
 			return
 		}
@@ -93,6 +94,7 @@ func (w *Worker) tell(ctx context.Context, m *message, waits bool) {
 // publish stores outcomes and goes on with next. If they will not be stored, the
 // message goes back as it is: that may repeat notifications, and loses none.
 func (w *Worker) publish(m *message, outcomes []job.JobOutcome, next func()) {
+	m.lane.brake.gotSomewhere()
 	m.startTelling()
 	w.cfg.Outcomes.Publish(m.lane.app.Name, m.lane.lane, outcomes, func(err error) {
 		if !m.stopTelling() {
