@@ -84,6 +84,7 @@ bench: build ## reproduce docs/benchmarks.md
 	./bin/pushfleet bench store
 	./bin/pushfleet bench api
 	./bin/pushfleet bench jobs --nats-server $(BIN)/nats-server
+	./bin/pushfleet bench fairness
 
 .PHONY: bench-go
 bench-go: ## Go benchmarks, ten runs each, for benchstat (BENCH=pattern)
