@@ -52,7 +52,7 @@ func TestScriptsRefuseAnOlderLayout(t *testing.T) {
 	}
 	others := map[string]string{
 		"bytes": "a prelude", "fence": "a prelude", "record": "a prelude", "slots": "a prelude",
-		"fuse_count": "counters", "grow": "the layout itself", "removals": "counters",
+		"fuse_again": "a window", "fuse_count": "counters", "grow": "the layout itself", "removals": "counters",
 		"tag": "a tag", "tag_growth": "a tag", "tag_mark": "a tag",
 		"progress_handback": "a job", "progress_hold": "a job", "progress_mark": "a job",
 		"progress_part": "a job", "progress_whole": "a job",

@@ -24,10 +24,23 @@ type Claim struct {
 	Sequence uint64
 }
 
-// Guard claims ids and reports, in order, which of them belong to another
-// message already. The same message may claim its id any number of times: a
-// redelivery is not a duplicate.
-func (s *Store) Guard(ctx context.Context, claims []Claim) (duplicate []bool, err error) {
+// Claimed is what became of a [Claim].
+type Claimed uint8
+
+const (
+	// First: nobody had the id. The message is delivered for the first time, as far
+	// as Redis remembers.
+	First Claimed = iota
+	// Again: the same message had it. It was delivered before, whatever JetStream
+	// says: its count of deliveries can go with a leader.
+	Again
+	// Taken: another message has it.
+	Taken
+)
+
+// Guard claims ids and reports, in order, what became of that. The same message
+// may claim its id any number of times.
+func (s *Store) Guard(ctx context.Context, claims []Claim) ([]Claimed, error) {
 	pipe := s.client.Pipeline()
 	replies := make([]*redis.StatusCmd, len(claims))
 	for i, c := range claims {
@@ -36,7 +49,7 @@ func (s *Store) Guard(ctx context.Context, claims []Claim) (duplicate []bool, er
 	if err := s.exec(ctx, pipe); err != nil {
 		return nil, fmt.Errorf("guard %d jobs: %w", len(claims), err)
 	}
-	duplicate = make([]bool, len(claims))
+	claimed := make([]Claimed, len(claims))
 	renew := s.client.Pipeline()
 	for i, reply := range replies {
 		held, err := reply.Result()
@@ -45,18 +58,19 @@ func (s *Store) Guard(ctx context.Context, claims []Claim) (duplicate []bool, er
 		case err != nil:
 			return nil, fmt.Errorf("guard job %s/%s/%s: %w", claims[i].App, claims[i].Lane, claims[i].ID, err)
 		case held == strconv.FormatUint(claims[i].Sequence, 10):
+			claimed[i] = Again
 			// A message that is tried for days keeps its id: else another one could
 			// take it, and the redelivery would be the duplicate.
 			renew.Expire(ctx, guardKey(claims[i]), guardTTL)
 		default:
-			duplicate[i] = true
+			claimed[i] = Taken
 		}
 	}
 	if renew.Len() == 0 {
-		return duplicate, nil
+		return claimed, nil
 	}
 	if err := s.exec(ctx, renew); err != nil {
 		return nil, fmt.Errorf("renew guards: %w", err)
 	}
-	return duplicate, nil
+	return claimed, nil
 }

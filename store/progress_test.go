@@ -192,12 +192,12 @@ func TestGuard(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := []bool{false, false, true, false}; !slices.Equal(got, want) {
+		if want := []store.Claimed{store.First, store.First, store.Taken, store.First}; !slices.Equal(got, want) {
 			t.Errorf("claims: got %v, want %v", got, want)
 		}
 		// The message that has the id comes again: never a duplicate.
 		got, err = f.Guard(t.Context(), []store.Claim{claim("a", 1), claim("a", 3)})
-		if err != nil || !slices.Equal(got, []bool{false, true}) {
+		if err != nil || !slices.Equal(got, []store.Claimed{store.Again, store.Taken}) {
 			t.Errorf("claims again: got %v, %v", got, err)
 		}
 		const key = "pf:guard:shop/bulk/a"

@@ -23,6 +23,7 @@ type message struct {
 	// users and installs turned out to be.
 	cost, grown int
 
+	known bool // delivered before, though JetStream does not say so
 	blind bool // Redis does not answer, and it is sent all the same
 
 	progress store.Progress // of earlier deliveries
@@ -74,15 +75,6 @@ func (m *message) key() store.JobKey {
 	return store.JobKey{App: m.lane.app.Name, Lane: m.lane.lane, Root: m.id}
 }
 
-// claims returns the id that the message has to itself, or "": nothing guards a
-// job that was given no id.
-func (m *message) claims() string {
-	if own := m.in.Header(stream.HeaderID); own != "" {
-		return own
-	}
-	return m.job.ID
-}
-
 // continues returns the id of the job that a redriven one continues, or "".
 func (m *message) continues() string {
 	if m.root == m.id {
@@ -92,7 +84,7 @@ func (m *message) continues() string {
 }
 
 // redelivered reports whether somebody had the message before.
-func (m *message) redelivered() bool { return m.in.Deliveries > 1 }
+func (m *message) redelivered() bool { return m.in.Deliveries > 1 || m.known }
 
 // other is a recipient that is settled and was not accepted.
 type other struct {

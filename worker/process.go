@@ -49,14 +49,17 @@ func (w *Worker) process(ctx context.Context, l *lane, batch []*message) {
 	}
 	if len(again) > 0 {
 		// Those wait for the recorder; the others need not.
-		go func() {
-			if again = w.recall(ctx, again); len(again) > 0 {
-				w.deliver(ctx, l, again)
-			}
-		}()
+		go w.processAgain(ctx, l, again)
 	}
 	if len(fresh) > 0 {
 		w.deliver(ctx, l, fresh)
+	}
+}
+
+// processAgain goes on with messages that were delivered before.
+func (w *Worker) processAgain(ctx context.Context, l *lane, batch []*message) {
+	if batch = w.recall(ctx, batch); len(batch) > 0 {
+		w.deliver(ctx, l, batch)
 	}
 }
 
@@ -165,7 +168,7 @@ func (w *Worker) healed(ctx context.Context) (life string, healed bool, err erro
 
 // deliver identifies, resolves, decides and sends.
 func (w *Worker) deliver(ctx context.Context, l *lane, batch []*message) {
-	if batch = w.guard(ctx, batch); len(batch) == 0 {
+	if batch = w.guard(ctx, l, batch); len(batch) == 0 {
 		return
 	}
 	now := w.cfg.Now()
@@ -182,36 +185,32 @@ func (w *Worker) deliver(ctx context.Context, l *lane, batch []*message) {
 	w.resolve(ctx, l, live)
 }
 
-// guard drops messages whose job id belongs to another message.
-func (w *Worker) guard(ctx context.Context, batch []*message) []*message {
-	claims := make([]store.Claim, 0, len(batch))
-	claiming := make([]int, 0, len(batch))
+// guard drops messages whose id belongs to another message. Those that turn out
+// to have been delivered before go back to recall, on their own.
+func (w *Worker) guard(ctx context.Context, l *lane, batch []*message) []*message {
+	claims := make([]store.Claim, len(batch))
 	for i, m := range batch {
-		if own := m.claims(); own != "" {
-			claims = append(claims, store.Claim{App: m.lane.app.Name, Lane: m.lane.lane, ID: own, Sequence: m.in.Sequence})
-			claiming = append(claiming, i)
-		}
+		claims[i] = store.Claim{App: l.app.Name, Lane: l.lane, ID: m.id, Sequence: m.in.Sequence}
 	}
-	if len(claims) == 0 {
-		return batch
-	}
-	duplicate, err := withStore(ctx, func(ctx context.Context) ([]bool, error) { return w.cfg.Progress.Guard(ctx, claims) })
+	claimed, err := withStore(ctx, func(ctx context.Context) ([]store.Claimed, error) { return w.cfg.Progress.Guard(ctx, claims) })
 	if err != nil {
 		return w.withoutStore(batch, "guard job ids", err)
 	}
-	isDuplicate := make(map[*message]bool)
-	for n, i := range claiming {
-		if duplicate[n] {
-			isDuplicate[batch[i]] = true
+	var known []*message
+	left := batch[:0]
+	for i, m := range batch {
+		switch {
+		case claimed[i] == store.Taken:
+			w.refuseDuplicate(m)
+		case claimed[i] == store.Again && !m.redelivered():
+			m.known = true
+			known = append(known, m)
+		default:
+			left = append(left, m)
 		}
 	}
-	left := batch[:0]
-	for _, m := range batch {
-		if isDuplicate[m] {
-			w.refuseDuplicate(m)
-			continue
-		}
-		left = append(left, m)
+	if len(known) > 0 {
+		go w.processAgain(ctx, l, known)
 	}
 	return left
 }

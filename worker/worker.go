@@ -26,7 +26,7 @@ type Devices interface {
 
 // Progress remembers what of a job is settled; see [store.Store].
 type Progress interface {
-	Guard(ctx context.Context, claims []store.Claim) ([]bool, error)
+	Guard(ctx context.Context, claims []store.Claim) ([]store.Claimed, error)
 	Progress(ctx context.Context, keys []store.JobKey) ([]store.Progress, error)
 	MarkSettled(ctx context.Context, marks []store.Mark) error
 	HandBack(ctx context.Context, k store.JobKey, h store.HandBack) error

@@ -497,7 +497,7 @@ func TestMarksAreToldNotSentAgain(t *testing.T) {
 // failing fails as Redis does when it is down.
 type failing struct{}
 
-func (failing) Guard(context.Context, []store.Claim) ([]bool, error) { return nil, errTest }
+func (failing) Guard(context.Context, []store.Claim) ([]store.Claimed, error) { return nil, errTest }
 func (failing) Progress(context.Context, []store.JobKey) ([]store.Progress, error) {
 	return nil, errTest
 }
