@@ -44,7 +44,8 @@ type ClientConfig struct {
 	Proxy   func(*url.URL) (*url.URL, error) // nil: none; http and https proxies, by CONNECT
 	Logger  *zap.Logger                      // nil: none
 	Metrics prometheus.Registerer            // nil: none
-	Now     func() time.Time                 // clock of ages and rotation; nil: time.Now
+	Now     func() time.Time                 // the machine's clock, of ages and rotation; nil: time.Now
+	Wall    func() time.Time                 // the time of day in provider tokens; nil: Now
 
 	dialGap time.Duration // between two attempts; 0: dialGap. Shorter in tests
 }
@@ -111,7 +112,7 @@ func New(cfg ClientConfig) (*Client, error) {
 	var tokens *ProviderTokens
 	switch {
 	case cfg.Credential.key != nil:
-		tokens = NewProviderTokens(cfg.Credential, cfg.Now)
+		tokens = NewProviderTokens(cfg.Credential, cfg.Now, cfg.Wall)
 	case cfg.Credential.certificate != nil:
 		tlsConfig.Certificates = []tls.Certificate{*cfg.Credential.certificate}
 	default:

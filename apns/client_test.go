@@ -228,6 +228,30 @@ func TestAvoid(t *testing.T) {
 	}
 }
 
+// Whatever the machine's clock is set to, APNs gets a provider token that it
+// accepts: at first by the time of day, and if that is what is wrong, by the machine's.
+func TestProviderTokensOfAWrongClock(t *testing.T) {
+	t.Parallel()
+	for _, off := range []time.Duration{-2 * time.Hour, 2 * time.Hour} {
+		wrong := func() time.Time { return time.Now().Add(off) }
+		for name, cfg := range map[string]apns.ClientConfig{
+			"machine":     {Now: wrong, Wall: time.Now},
+			"time of day": {Now: time.Now, Wall: wrong},
+		} {
+			t.Run(fmt.Sprintf("%s, %s", name, off), func(t *testing.T) {
+				t.Parallel()
+				cfg.Connections = 1
+				c, srv := setup(t, apnstest.Config{}, cfg)
+				ns := batch(0, 3)
+				wantAccepted(t, ns, send(t, c, job.Transactional, ns))
+				if st := srv.Stats(); name == "machine" && st.MaxConnectionsOpen != 1 {
+					t.Errorf("connections: got %d, want one, and nothing refused", st.MaxConnectionsOpen)
+				}
+			})
+		}
+	}
+}
+
 // A connection that is gone is avoided anyway.
 func TestAvoidWhatIsGone(t *testing.T) {
 	t.Parallel()

@@ -61,7 +61,7 @@ func TestCertificateFaultStopsTheRoute(t *testing.T) {
 func TestRefusedKeyStopsTheRoute(t *testing.T) {
 	t.Parallel()
 	clk := &clock{}
-	c, srv := setup(t, apnstest.Config{}, apns.ClientConfig{Connections: 1, MaxConnections: 1, Now: clk.now})
+	c, srv := setup(t, apnstest.Config{Now: clk.now}, apns.ClientConfig{Connections: 1, MaxConnections: 1, Now: clk.now})
 	ns := batch(0, 10)
 	wantAccepted(t, ns, send(t, c, job.Bulk, ns))
 	if err := srv.SetFaults(apnstest.Faults{Auth: apnstest.AuthFaults{Revoked: []string{srv.KeyID()}}}); err != nil {
@@ -93,7 +93,7 @@ func TestTrialIsOneConnection(t *testing.T) {
 		Latency:  apnstest.Latency{Constant: apnstest.Duration(20 * dialGap)},
 		Requests: []apnstest.RequestFault{{Answer: &apnstest.Answer{Status: 403, Reason: "Forbidden"}}},
 	}
-	c, srv := setup(t, apnstest.Config{Faults: faults}, apns.ClientConfig{Connections: 4, Now: clk.now})
+	c, srv := setup(t, apnstest.Config{Now: clk.now, Faults: faults}, apns.ClientConfig{Connections: 4, Now: clk.now})
 	send(t, c, job.Bulk, batch(0, 1))
 	before := srv.Stats().ConnectionsTotal
 	clk.advance(61 * time.Second)
@@ -251,7 +251,7 @@ func TestServerErrorsReplaceTheConnection(t *testing.T) {
 func TestNewTopicOnAnOldConnection(t *testing.T) {
 	t.Parallel()
 	clk := &clock{}
-	c, srv := setup(t, apnstest.Config{Topics: []string{"com.example.app"}}, apns.ClientConfig{Connections: 1, MaxConnections: 1, Now: clk.now})
+	c, srv := setup(t, apnstest.Config{Now: clk.now, Topics: []string{"com.example.app"}}, apns.ClientConfig{Connections: 1, MaxConnections: 1, Now: clk.now})
 	wantAccepted(t, batch(0, 1), send(t, c, job.Bulk, batch(0, 1)))
 	ns := batch(1, 5)
 	for i := range ns {
@@ -291,9 +291,8 @@ func TestNewTopicOnAnOldConnection(t *testing.T) {
 
 func TestProviderTokenRotatesOnTheConnection(t *testing.T) {
 	t.Parallel()
-	// The simulator's clock stands: a token is not too old for it, and may change.
 	clk, reg := &clock{}, prometheus.NewRegistry()
-	c, srv := setup(t, apnstest.Config{Faults: apnstest.Faults{Auth: apnstest.AuthFaults{UpdateInterval: -1}}},
+	c, srv := setup(t, apnstest.Config{Now: clk.now, Faults: apnstest.Faults{Auth: apnstest.AuthFaults{UpdateInterval: -1}}},
 		apns.ClientConfig{Connections: 1, MaxConnections: 1, Now: clk.now, Metrics: reg})
 	var ages []time.Duration
 	for i := range 16 { // four hours

@@ -146,7 +146,7 @@ func (p *pool) snapshot() (s snapshot) {
 		}
 		s.ready++
 		if p.tokens != nil {
-			s.tokenAge = max(s.tokenAge, now.Sub(l.token.MintedAt).Seconds())
+			s.tokenAge = max(s.tokenAge, p.tokens.Age(l.token).Seconds())
 		}
 	}
 	if p.dialing {

@@ -35,7 +35,7 @@ func keepSending(t testing.TB, c *apns.Client, callers, size int) (stop func()) 
 func TestPoolGrowsAndShrinks(t *testing.T) {
 	t.Parallel()
 	clk, reg := &clock{}, prometheus.NewRegistry()
-	c, srv := setup(t, apnstest.Config{Streams: 10, Latency: 20 * time.Millisecond},
+	c, srv := setup(t, apnstest.Config{Now: clk.now, Streams: 10, Latency: 20 * time.Millisecond},
 		apns.ClientConfig{Connections: 1, MaxConnections: 3, Now: clk.now, Metrics: reg})
 	stop := keepSending(t, c, 4, 200)
 	await(t, srv, "three connections", func(st apnstest.Stats) bool { return st.ConnectionsOpen == 3 })
@@ -70,7 +70,7 @@ func TestConnectionsAreReplacedByAge(t *testing.T) {
 		Latency: apnstest.Latency{Constant: apnstest.Duration(time.Millisecond)},
 		Auth:    apnstest.AuthFaults{UpdateInterval: -1},
 	}
-	c, srv := setup(t, apnstest.Config{Faults: faults}, apns.ClientConfig{Connections: 2, MaxConnections: 2, Now: clk.now})
+	c, srv := setup(t, apnstest.Config{Now: clk.now, Faults: faults}, apns.ClientConfig{Connections: 2, MaxConnections: 2, Now: clk.now})
 	useTwo(t, c, srv)
 	clk.advance(5*time.Hour + 59*time.Minute)
 	apns.Tick(c)
@@ -93,7 +93,7 @@ func TestConnectionsAreReplacedByAge(t *testing.T) {
 func TestIdleClientDoesNotReconnect(t *testing.T) {
 	t.Parallel()
 	clk, reg := &clock{}, prometheus.NewRegistry()
-	c, srv := setup(t, apnstest.Config{}, apns.ClientConfig{Connections: 1, MaxConnections: 1, Now: clk.now, Metrics: reg})
+	c, srv := setup(t, apnstest.Config{Now: clk.now}, apns.ClientConfig{Connections: 1, MaxConnections: 1, Now: clk.now, Metrics: reg})
 	wantAccepted(t, batch(0, 1), send(t, c, job.Bulk, batch(0, 1)))
 	clk.advance(time.Hour)
 	if _, err := srv.Do(apnstest.Action{GoAway: &apnstest.GoAway{Reason: "IdleTimeout"}}); err != nil {
@@ -139,7 +139,7 @@ func TestNoReconnectStorm(t *testing.T) {
 func TestSilentServerIsReplaced(t *testing.T) {
 	t.Parallel()
 	clk := &clock{}
-	c, srv := setup(t, apnstest.Config{Faults: apnstest.Faults{Requests: []apnstest.RequestFault{
+	c, srv := setup(t, apnstest.Config{Now: clk.now, Faults: apnstest.Faults{Requests: []apnstest.RequestFault{
 		{Match: apnstest.Match{Connection: 1, Skip: 5}, NeverAnswer: true},
 	}}}, apns.ClientConfig{Connections: 1, MaxConnections: 1, RequestTimeout: 3 * time.Second, Now: clk.now})
 	wantAccepted(t, batch(0, 5), send(t, c, job.Bulk, batch(0, 5)))

@@ -1,11 +1,16 @@
 package apns
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
-
-	"github.com/sideshow/apns2/token"
 )
 
 // Ages of provider tokens. Apple (Establishing a token-based connection): not
@@ -28,7 +33,8 @@ const (
 // ProviderToken is a signed provider token (JWT).
 type ProviderToken struct {
 	Bearer   string
-	MintedAt time.Time // with the monotonic clock
+	MintedAt time.Time // by the time of day, with the monotonic clock
+	IssuedAt time.Time // what APNs reads in it
 }
 
 // ProviderTokens signs the provider tokens of one key and shares each among all
@@ -37,19 +43,29 @@ type ProviderToken struct {
 // only one token is signed at a time.
 type ProviderTokens struct {
 	credential Credential
-	now        func() time.Time
+	now        func() time.Time // the machine's clock
+	wall       func() time.Time // the time of day, which does not follow a step of that at once
 
 	mu      sync.Mutex
+	machine bool          // guarded by mu: while the two differ, APNs refused the time of day
 	current ProviderToken // guarded by mu; zero until the first is signed
 }
 
-// NewProviderTokens returns the tokens of a credential with a key; now is the
-// clock, nil for [time.Now].
-func NewProviderTokens(c Credential, now func() time.Time) *ProviderTokens {
+// NewProviderTokens returns the tokens of a credential with a key. now is the
+// machine's clock, nil for [time.Now]; wall the time of day for what APNs reads, nil
+// for now.
+//
+// Where the two differ, the machine's clock was set a while ago, and nobody knows
+// yet which is right. APNs does: a token that it refuses is followed by one with the
+// other's time.
+func NewProviderTokens(c Credential, now, wall func() time.Time) *ProviderTokens {
 	if now == nil {
 		now = time.Now
 	}
-	return &ProviderTokens{credential: c, now: now}
+	if wall == nil {
+		wall = now
+	}
+	return &ProviderTokens{credential: c, now: now, wall: wall}
 }
 
 // ForNewConnection returns a token that a new connection can keep long enough.
@@ -65,10 +81,17 @@ func (p *ProviderTokens) ForNewConnection() (ProviderToken, error) {
 // Rotate returns the token that a connection should use that has used held since
 // switchedAt: held itself, or a newer one when it is time and allowed.
 func (p *ProviderTokens) Rotate(held ProviderToken, switchedAt time.Time) (ProviderToken, error) {
-	if p.age(held) < rotateAge || p.now().Sub(switchedAt) < switchInterval {
+	if p.Age(held) < rotateAge || p.now().Sub(switchedAt) < switchInterval {
 		return held, nil
 	}
 	return p.ForNewConnection()
+}
+
+// Age returns how old a token is, by the clock that makes it older.
+func (p *ProviderTokens) Age(t ProviderToken) time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.age(t)
 }
 
 // Replace returns another token than the one that APNs has called expired. All
@@ -79,27 +102,67 @@ func (p *ProviderTokens) Replace(expired ProviderToken) (ProviderToken, error) {
 	if p.current.Bearer != "" && p.current.Bearer != expired.Bearer {
 		return p.current, nil
 	}
+	p.machine = !p.machine && p.apart()
 	return p.mint()
 }
 
+// apart reports whether the machine's clock was set, and is not followed yet.
+func (p *ProviderTokens) apart() bool {
+	return p.now().Round(0).Sub(p.wall().Round(0)).Abs() > clockJump
+}
+
+// time returns the time of day; p.mu is held.
+func (p *ProviderTokens) time() time.Time {
+	if p.machine && p.apart() {
+		return p.now().Round(0)
+	}
+	p.machine = false
+	return p.wall().Round(0)
+}
+
 // age is a token's age by the clock that makes it older; a token from the
-// future (the wall clock was set back) counts as expired.
+// future (the wall clock was set back) counts as expired. p.mu is held.
 func (p *ProviderTokens) age(t ProviderToken) time.Duration {
-	now := p.now()
-	monotonic, wall := now.Sub(t.MintedAt), now.Round(0).Sub(t.MintedAt.Round(0))
+	monotonic, wall := p.wall().Sub(t.MintedAt), p.time().Sub(t.IssuedAt)
 	if wall < max(0, monotonic)-clockJump {
 		return time.Hour
 	}
 	return max(monotonic, wall)
 }
 
-// mint signs a new token; p.mu is held. apns2's own refresh hides what goes
-// wrong here and would send an empty bearer.
+// mint signs a new token; p.mu is held.
 func (p *ProviderTokens) mint() (ProviderToken, error) {
-	t := token.Token{AuthKey: p.credential.key, KeyID: p.credential.keyID, TeamID: p.credential.teamID}
-	if _, err := t.Generate(); err != nil {
+	issued := p.time()
+	bearer, err := p.credential.sign(issued)
+	if err != nil {
 		return ProviderToken{}, fmt.Errorf("sign provider token with key %s: %w", p.credential.keyID, err)
 	}
-	p.current = ProviderToken{Bearer: t.Bearer, MintedAt: p.now()}
+	p.current = ProviderToken{Bearer: bearer, MintedAt: p.wall(), IssuedAt: issued}
 	return p.current, nil
+}
+
+// sign returns a provider token: a JWT signed with ES256 (RFC 7519, RFC 7518).
+// apns2's own takes the machine's time, whatever that is just then.
+func (c Credential) sign(issued time.Time) (string, error) {
+	if c.key.Curve != elliptic.P256() {
+		return "", errors.New("its curve is not P-256")
+	}
+	header, err := json.Marshal(map[string]string{"alg": "ES256", "kid": c.keyID})
+	if err != nil {
+		return "", err
+	}
+	claims, err := json.Marshal(map[string]any{"iss": c.teamID, "iat": issued.Unix()})
+	if err != nil {
+		return "", err
+	}
+	text := base64.RawURLEncoding.EncodeToString(header) + "." + base64.RawURLEncoding.EncodeToString(claims)
+	sum := sha256.Sum256([]byte(text))
+	r, s, err := ecdsa.Sign(rand.Reader, c.key, sum[:])
+	if err != nil {
+		return "", err
+	}
+	var signature [64]byte // both numbers, at full length
+	r.FillBytes(signature[:32])
+	s.FillBytes(signature[32:])
+	return text + "." + base64.RawURLEncoding.EncodeToString(signature[:]), nil
 }

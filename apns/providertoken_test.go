@@ -35,7 +35,7 @@ func newTokens(t *testing.T) (*ProviderTokens, *testClock) {
 		t.Fatal(err)
 	}
 	c := &testClock{base: time.Now()}
-	return NewProviderTokens(Credential{key: key, keyID: "KEY4567890", teamID: "TEAM567890"}, c.now), c
+	return NewProviderTokens(Credential{key: key, keyID: "KEY4567890", teamID: "TEAM567890"}, c.now, nil), c
 }
 
 func must(t *testing.T) func(ProviderToken, error) ProviderToken {
@@ -138,16 +138,54 @@ func TestProviderTokenAfterTheClockJumpedAhead(t *testing.T) {
 	}
 }
 
-// apns2 hides what goes wrong when it signs, and sends an empty bearer.
+// What goes wrong is told, and names the key.
 func TestSigningErrorsAreTold(t *testing.T) {
 	t.Parallel()
 	key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := NewProviderTokens(Credential{key: key, keyID: "KEY4567890", teamID: "TEAM567890"}, nil)
+	p := NewProviderTokens(Credential{key: key, keyID: "KEY4567890", teamID: "TEAM567890"}, nil, nil)
 	got, err := p.ForNewConnection()
 	if err == nil || got.Bearer != "" || !strings.Contains(err.Error(), "KEY4567890") {
 		t.Errorf("got %q, %v, want an error that names the key", got.Bearer, err)
+	}
+}
+
+// The machine's clock is set, and the time of day does not follow yet: tokens are
+// kept and rotated as ever, with the time of day in them.
+func TestProviderTokenWhileTheMachinesClockIsWrong(t *testing.T) {
+	t.Parallel()
+	for _, step := range []time.Duration{time.Hour, -time.Hour} {
+		_, clock := newTokens(t)
+		machine := *clock
+		key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := NewProviderTokens(Credential{key: key, keyID: "KEY4567890", teamID: "TEAM567890"}, machine.now, clock.now)
+		first := must(t)(p.ForNewConnection())
+		switched := machine.now()
+		machine.wall += step
+		if got := must(t)(p.Rotate(first, switched)); got != first {
+			t.Errorf("set by %s: rotated, though the time of day is as it was", step)
+		}
+		// A refusal says that the machine is right. One more, that it is not.
+		second := must(t)(p.Replace(first))
+		if d := second.IssuedAt.Sub(machine.now().Round(0)); second == first || d != 0 {
+			t.Errorf("set by %s, refused: got one from %s off the machine's clock", step, d)
+		}
+		if got := must(t)(p.ForNewConnection()); got != second {
+			t.Errorf("set by %s, accepted: got yet another one", step)
+		}
+		third := must(t)(p.Replace(second))
+		if d := third.IssuedAt.Sub(clock.now().Round(0)); d != 0 {
+			t.Errorf("set by %s, refused again: got one from %s off the time of day", step, d)
+		}
+		// In the end the step is followed.
+		clock.wall += step
+		if got := must(t)(p.ForNewConnection()); got == third || got.IssuedAt.Sub(machine.now().Round(0)) != 0 {
+			t.Errorf("set by %s, followed: got a token from another time", step)
+		}
 	}
 }

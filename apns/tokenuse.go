@@ -65,7 +65,7 @@ func (p *pool) revertToken(l *link, now time.Time, later *actions) {
 		return
 	}
 	previous := l.previous
-	if previous.Bearer == "" || now.Sub(previous.MintedAt) >= time.Hour-time.Minute {
+	if previous.Bearer == "" || p.tokens.Age(previous) >= time.Hour-time.Minute {
 		p.drain(l, later)
 		return
 	}

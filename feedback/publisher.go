@@ -89,7 +89,7 @@ func NewPublisher(cfg PublisherConfig) *Publisher {
 		cfg.Now = time.Now
 	}
 	return &Publisher{
-		cfg: cfg, log: cfg.Logger.Named("feedback"), start: time.Now().UnixNano(),
+		cfg: cfg, log: cfg.Logger.Named("feedback"), start: cfg.Now().UnixNano(),
 		wake: make(chan struct{}, 1), full: make(chan struct{}, 1),
 		pending: make(map[laneKey]*flush),
 	}

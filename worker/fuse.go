@@ -48,7 +48,8 @@ func (w *Worker) keepFor(m *message) time.Duration {
 	}
 	keep := time.Duration(0)
 	if !m.progress.KeepUntil.IsZero() {
-		keep = m.progress.KeepUntil.Sub(w.cfg.Now())
+		// It is the clock of Redis that said until when.
+		keep = min(m.progress.KeepUntil.Sub(w.cfg.Now()), w.cfg.KeepRejected)
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -93,7 +93,7 @@ func (w *Worker) recall(ctx context.Context, batch []*message) []*message {
 		if m.in.Deliveries > 100 && m.in.Deliveries%100 == 0 {
 			w.log.Warn("message comes again and again", zap.String("app", m.lane.app.Name), zap.String("job_id", m.id), zap.Uint64("deliveries", m.in.Deliveries))
 		}
-		wait := m.progress.RetryAt.Sub(w.cfg.Now())
+		wait := w.until(m.progress.RetryAt)
 		switch {
 		case m.progress.Complete:
 			w.finishBefore(m)
@@ -105,6 +105,20 @@ func (w *Worker) recall(ctx context.Context, batch []*message) []*message {
 		}
 	}
 	return left
+}
+
+// longestRetry is as far ahead as a next try can have been put: the schedules end
+// at an hour, and the budget adds one.
+const longestRetry = time.Hour + retryStretch
+
+// until returns how long it is until a next try is due. One that is further ahead
+// than any can be was written by a worker whose clock was wrong.
+func (w *Worker) until(retryAt time.Time) time.Duration {
+	wait := retryAt.Sub(w.cfg.Now())
+	if wait > longestRetry {
+		return 0
+	}
+	return wait
 }
 
 var (

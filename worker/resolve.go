@@ -203,7 +203,7 @@ func (w *Worker) addDevice(m *message, e store.Entry) {
 	default:
 		if wait, ok := m.progress.Waiting[r.hash]; ok {
 			r.attempts = wait.Attempts
-			if d := wait.RetryAt.Sub(w.cfg.Now()); d > markInterval {
+			if d := w.until(wait.RetryAt); d > markInterval {
 				r.fate, r.delay = waiting, d
 			}
 		}

@@ -62,7 +62,7 @@ func (w *Worker) send(ctx context.Context, l *lane, messages []*message) {
 // most of them to one; size is how many there are in all messages.
 func (w *Worker) enqueue(m *message, batches map[*Route]*batch, size int) {
 	app := m.lane.app
-	now := w.cfg.Now()
+	now, monotonic := w.cfg.Now(), time.Now()
 	if m.expiry.Passed(now) {
 		w.expireRest(m)
 		return
@@ -86,7 +86,7 @@ func (w *Worker) enqueue(m *message, batches map[*Route]*batch, size int) {
 			continue
 		}
 		if !at.known || at.environment != r.environment {
-			at = w.wayTo(app, r.environment, n.Topic, now)
+			at = w.wayTo(app, r.environment, n.Topic, monotonic)
 		}
 		if at.wait > 0 {
 			halted = m.wait(i, m.within(now, at.wait), r.attempts)
@@ -172,7 +172,7 @@ func (w *Worker) answered(ctx context.Context, route *Route, it item, n *apns.No
 		Lane: m.lane.lane, Attempt: r.attempts + 1, Delivery: int(m.in.Deliveries), OnUnknown: m.job.OnUnknown, Left: m.timeLeft(now),
 	})
 	if d.Halt != GoOn {
-		w.halt(m, route, n.Topic, d.Halt, resp, now)
+		w.halt(m, route, n.Topic, d.Halt, resp, time.Now())
 	}
 	if d.Again && again != nil && m.lane.retries.try(time.Now()) {
 		next := *n

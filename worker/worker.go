@@ -75,7 +75,7 @@ type Config struct {
 
 	Logger  *zap.Logger           // nil: none
 	Metrics prometheus.Registerer // nil: none
-	Now     func() time.Time      // nil: time.Now
+	Now     func() time.Time      // the time of day; nil: time.Now
 }
 
 // Worker takes jobs and settles them. Make one with [New], run it once.

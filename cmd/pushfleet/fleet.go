@@ -19,6 +19,7 @@ import (
 	"github.com/pushfleet/pushfleet/config"
 	"github.com/pushfleet/pushfleet/device"
 	"github.com/pushfleet/pushfleet/feedback"
+	"github.com/pushfleet/pushfleet/internal/clock"
 	"github.com/pushfleet/pushfleet/store"
 	"github.com/pushfleet/pushfleet/stream"
 	"github.com/pushfleet/pushfleet/worker"
@@ -37,6 +38,7 @@ type fleet struct {
 	recorder  *feedback.Recorder  // nil: other processes record
 	registrar *feedback.Registrar // nil as well
 	sweeper   *feedback.Sweeper
+	clock     *clock.Clock
 	clients   []*apns.Client
 	pulse     *worker.Pulse
 }
@@ -46,15 +48,16 @@ func newFleet(cfg *config.Config, streams *stream.Streams, set *store.Store, log
 	if len(cfg.Apps) == 0 {
 		return nil, errors.New("apps: none is configured, so there is nothing to send for")
 	}
-	f := &fleet{pulse: worker.NewPulse(), publisher: feedback.NewPublisher(feedback.PublisherConfig{Streams: streams, Worker: cfg.Worker.Name, Logger: log})}
-	f.fuse = feedback.NewFuse(feedback.FuseConfig{Streams: streams, Store: set, Name: cfg.Worker.Name, Logger: log, Metrics: reg})
+	f := &fleet{clock: clock.New(clock.Config{Logger: log, Metrics: reg}), pulse: worker.NewPulse()}
+	f.publisher = feedback.NewPublisher(feedback.PublisherConfig{Streams: streams, Worker: cfg.Worker.Name, Logger: log, Now: f.clock.Now})
+	f.fuse = feedback.NewFuse(feedback.FuseConfig{Streams: streams, Store: set, Name: cfg.Worker.Name, Logger: log, Metrics: reg, Now: f.clock.Now})
 	if cfg.Worker.Recorder {
 		f.recorder = feedback.NewRecorder(feedback.RecorderConfig{Streams: streams, TokenSet: set, Ledger: set, Fuse: f.fuse, Logger: log, Metrics: reg})
 		environments := make(map[string]device.Environment, len(cfg.Apps))
 		for name, app := range cfg.Apps {
 			environments[name] = app.Environment
 		}
-		f.registrar = feedback.NewRegistrar(feedback.RegistrarConfig{Streams: streams, Devices: set, Apps: environments, Logger: log, Metrics: reg})
+		f.registrar = feedback.NewRegistrar(feedback.RegistrarConfig{Streams: streams, Devices: set, Apps: environments, Logger: log, Metrics: reg, Now: f.clock.Now})
 	}
 	f.sweeper = feedback.NewSweeper(set, slices.Sorted(maps.Keys(cfg.Apps)), 0, reg, log)
 	f.sweeper.PruneAfter(set, pruneAfter(cfg))
@@ -67,7 +70,7 @@ func newFleet(cfg *config.Config, streams *stream.Streams, set *store.Store, log
 		MaxInFlight: cfg.Worker.MaxInFlight, DrainTimeout: cfg.Worker.DrainTimeout,
 		Streams: streams, Devices: set, Progress: set, Outcomes: f.publisher,
 		Fuses: f.fuse, Pulse: f.pulse, KeepRejected: set.FuseWindow() + keepSlack,
-		Logger: log, Metrics: reg,
+		Logger: log, Metrics: reg, Now: f.clock.Now,
 	})
 	if err != nil {
 		return nil, errors.Join(err, f.close())
@@ -138,8 +141,8 @@ func (f *fleet) openCredential(cfg *config.Config, name string, app config.App, 
 		client, err := apns.New(apns.ClientConfig{
 			Credential: loaded, Environment: env, URL: endpoint, RootCAs: roots,
 			Connections: cfg.Worker.Connections, MaxConnections: cfg.Worker.MaxConnections, RequestTimeout: cfg.Worker.RequestTimeout,
-			Hold:   func() bool { return !f.pulse.Beats() },
-			Proxy:  proxy(),
+			Hold:  func() bool { return !f.pulse.Beats() },
+			Proxy: proxy(), Wall: f.clock.Now,
 			Logger: log.With(zap.String("app", name), zap.Stringer("environment", env)),
 			Metrics: prometheus.WrapRegistererWith(prometheus.Labels{
 				"app": name, "environment": env.String(), "credential": loaded.String(),
@@ -173,6 +176,7 @@ func (f *fleet) run(ctx context.Context) error {
 	defer stopAfter()
 	g, ctx := errgroup.WithContext(ctx)
 	var tail errgroup.Group
+	tail.Go(func() error { return f.clock.Run(after) })
 	tail.Go(func() error { return f.publisher.Run(after) })
 	tail.Go(func() error { return f.fuse.Run(after) })
 	if f.recorder != nil {

@@ -103,7 +103,7 @@ func runWorkerProcess(ctx context.Context, g *globals, serving func(net.Addr)) e
 	work, stopWork := context.WithCancelCause(ctx)
 	defer stopWork(nil)
 	g2.Go(func() error {
-		err := serve(probes, cfg.Worker.Listen, newOps(reg, ready, f.fuse.Notes, watch.notes), func(a net.Addr) {
+		err := serve(probes, cfg.Worker.Listen, newOps(reg, ready, f.fuse.Notes, f.clock.Notes, watch.notes), func(a net.Addr) {
 			log.Info("serves /livez, /readyz and /metrics", zap.Stringer("address", a))
 			if serving != nil {
 				serving(a)

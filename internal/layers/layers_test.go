@@ -30,6 +30,7 @@ var rooms = []room{
 	{dir: "device", may: []string{"internal/strictjson"}, pure: true},
 	{dir: "job", may: []string{"device", "internal/strictjson"}, pure: true},
 	{dir: "internal/strictjson", pure: true},
+	{dir: "internal/clock"},
 	{dir: "campaign", may: []string{"device"}, pure: true},
 	{dir: "web"},
 	{dir: "roster", may: []string{"device"}, pure: true},
@@ -49,7 +50,7 @@ var rooms = []room{
 
 	// layer 3 and 4: settings, wiring.
 	{dir: "config", may: slices.Concat(layer0, layer1, layer2)},
-	{dir: "cmd", may: slices.Concat(layer0, layer1, layer2, []string{"config", "apns/apnstest", "internal/embedded", "roster"})},
+	{dir: "cmd", may: slices.Concat(layer0, layer1, layer2, []string{"config", "apns/apnstest", "internal/clock", "internal/embedded", "roster"})},
 
 	// for tests, demo and dev.
 	{dir: "internal/embedded"},
@@ -112,6 +113,18 @@ var calls = []struct {
 	{[]string{"os.Getenv", "os.LookupEnv", "os.Environ"}, []string{"cmd", "internal/testenv"}, "settings from the environment are read in cmd and handed down"},
 }
 
+// doors are the rooms that may take the time of day from time.Now themselves. All
+// others may use it for what lies between two times, which is monotonic, and get the
+// time of day handed down (internal/clock): a step of the machine's clock must not be
+// able to expire everything at once.
+var doors = []string{"internal/clock", "internal/embedded", "internal/testenv", "apns/apnstest", "cmd"}
+
+// wallMethods are what makes a time of day of time.Now().
+var wallMethods = []string{
+	"AddDate", "Append", "AppendFormat", "Clock", "Date", "Day", "Format", "Hour", "In", "ISOWeek", "Local", "MarshalJSON",
+	"Minute", "Month", "Round", "Second", "String", "Truncate", "Unix", "UnixMicro", "UnixMilli", "UnixNano", "UTC", "Weekday", "Year", "YearDay",
+}
+
 // hollow are package names that say nothing of what is inside.
 var hollow = []string{"util", "utils", "common", "helper", "helpers", "types", "interfaces", "structs", "mocks", "misc", "shared", "base"}
 
@@ -121,6 +134,7 @@ type source struct {
 	test           bool
 	imports        map[string]int // import path -> line
 	calls          map[string]int // "os.Exit" or ".Fatal" -> line
+	wall           map[string]int // method called on time.Now() -> line
 }
 
 // read parses one file; src nil reads it from disk.
@@ -133,7 +147,7 @@ func read(root, name string, src any) (source, error) {
 	s := source{
 		path: name, dir: path.Dir(name), pkg: f.Name.Name,
 		test:    strings.HasSuffix(name, "_test.go"),
-		imports: make(map[string]int), calls: make(map[string]int),
+		imports: make(map[string]int), calls: make(map[string]int), wall: make(map[string]int),
 	}
 	known := make(map[string]string) // the name in this file -> import path
 	for _, spec := range f.Imports {
@@ -158,9 +172,27 @@ func read(root, name string, src any) (source, error) {
 			name = known[x.Name] + name
 		}
 		s.calls[name] = fset.Position(sel.Pos()).Line
+		if call, ok := sel.X.(*ast.CallExpr); ok {
+			of, ok := call.Fun.(*ast.SelectorExpr)
+			if pkg, isName := selected(of, ok); isName && known[pkg] == "time" && of.Sel.Name == "Now" {
+				s.wall[sel.Sel.Name] = fset.Position(sel.Pos()).Line
+			}
+		}
 		return true
 	})
 	return s, nil
+}
+
+// selected returns the name that sel selects from, if it is one.
+func selected(sel *ast.SelectorExpr, ok bool) (string, bool) {
+	if !ok {
+		return "", false
+	}
+	x, ok := sel.X.(*ast.Ident)
+	if !ok {
+		return "", false
+	}
+	return x.Name, true
 }
 
 // roomOf returns the room that a directory or import path is in.
@@ -224,6 +256,11 @@ func violations(files []source) []string {
 					continue
 				}
 				complain(line, "%s must not call %s: %s", here.dir, strings.TrimPrefix(name, "."), c.why)
+			}
+		}
+		for _, method := range wallMethods {
+			if line, called := s.wall[method]; called && !slices.Contains(doors, here.dir) {
+				complain(line, "%s must not take the time of day from time.Now().%s: it is handed down, from internal/clock", here.dir, method)
 			}
 		}
 		if s.pkg == "main" && here.dir != "cmd" {
@@ -391,6 +428,11 @@ func TestViolations(t *testing.T) {
 		{"worker reads the environment", []file{{"worker/x.go", "package p\nimport \"os\"\nvar x = os.Getenv(\"X\")\n"}}, []string{
 			"worker/x.go:3: worker must not call os.Getenv: settings from the environment are read in cmd and handed down",
 		}},
+		{"worker takes the time of day", []file{{"worker/x.go", "package p\nimport clock \"time\"\nvar x = clock.Now().UnixMilli()\n"}}, []string{
+			"worker/x.go:3: worker must not take the time of day from time.Now().UnixMilli: it is handed down, from internal/clock",
+		}},
+		{"worker measures", []file{{"worker/x.go", "package p\nimport \"time\"\nvar x = time.Now().Add(1).Sub(time.Now())\n"}}, nil},
+		{"the clock takes the time of day", []file{{"internal/clock/x.go", "package p\nimport \"time\"\nvar x = time.Now().Unix()\n"}}, nil},
 		{"a test reads the environment", []file{{"worker/x_test.go", "package p\nimport \"os\"\nvar x = os.Getenv(\"X\")\n"}}, nil},
 	}
 	for _, tt := range tests {
