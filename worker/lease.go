@@ -48,8 +48,8 @@ var (
 // keepInProgress restarts ack waits of which a third has passed, and gives up
 // what is unsent of messages that may be somebody else's.
 func (w *Worker) keepInProgress(messages []*message) {
-	defer w.cfg.Pulse.now() // what was lost meanwhile is given up by then
 	var due []*message
+	gaveUp := false
 	now := time.Now()
 	for _, m := range messages {
 		wait := stream.AckWait(m.lane.lane)
@@ -62,12 +62,17 @@ func (w *Worker) keepInProgress(messages []*message) {
 		case age >= wait:
 			w.log.Warn("message was held beyond its ack wait", zap.String("app", m.lane.app.Name), zap.String("job_id", m.id))
 			m.giveUp(errLost)
+			gaveUp = true
 		case age >= wait/2:
 			m.giveUp(errStale)
 			due = append(due, m)
 		case age >= wait/3:
 			due = append(due, m)
 		}
+	}
+	// Who was told to give up has a tick to do so before connections take again.
+	if !gaveUp {
+		w.cfg.Pulse.now()
 	}
 	if len(due) > 0 && w.confirming.CompareAndSwap(false, true) {
 		go func() {

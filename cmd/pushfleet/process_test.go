@@ -202,8 +202,15 @@ apps:
 // worker starts a worker and waits until it is ready.
 func (r *rig) worker(name string) *process {
 	r.t.Helper()
+	return r.workerWith(name)
+}
+
+// workerWith is worker, with settings from the environment.
+func (r *rig) workerWith(name string, env ...string) *process {
+	r.t.Helper()
 	ops := "127.0.0.1:" + freePort(r.t)
-	p := r.start([]string{"PUSHFLEET_WORKER_NAME=" + name, "PUSHFLEET_WORKER_LISTEN=" + ops}, filepath.Join(r.bin, "pushfleet"), "worker", "-c", r.config)
+	env = append(env, "PUSHFLEET_WORKER_NAME="+name, "PUSHFLEET_WORKER_LISTEN="+ops)
+	p := r.start(env, filepath.Join(r.bin, "pushfleet"), "worker", "-c", r.config)
 	r.until("worker "+name, func() error { _, err := r.get("http://" + ops + "/readyz"); return err })
 	return p
 }
