@@ -51,9 +51,12 @@ type Response struct {
 // ErrNotSent marks a notification that APNs cannot have processed.
 var ErrNotSent = errors.New("apns: not sent")
 
-// UnsentError, as the cause with which the context of a [Client.Send] ends, gives
-// up only what was not handed to a connection yet; the rest is waited for.
-type UnsentError struct{ Cause error }
+// UnsentError is the cause with which the context of a [Client.Send] ends if only
+// what was not handed to a connection yet is to be given up. The rest is waited for.
+type UnsentError struct {
+	Cause error
+	Rest  <-chan struct{} // when it is closed the rest is given up as well; nil: never
+}
 
 // Error says what the cause says.
 func (e *UnsentError) Error() string { return e.Cause.Error() }

@@ -174,7 +174,17 @@ func (c *Client) Send(ctx context.Context, lane job.Lane, batch []Notification, 
 	case <-ctx.Done():
 		cause := context.Cause(ctx)
 		var unsent *UnsentError
-		c.pool.cancel(cl, cause, !errors.As(cause, &unsent))
+		if errors.As(cause, &unsent) {
+			c.pool.cancel(cl, cause, false)
+			select {
+			case <-cl.finished:
+			case <-unsent.Rest:
+				c.pool.cancel(cl, cause, true)
+				<-cl.finished
+			}
+			break
+		}
+		c.pool.cancel(cl, cause, true)
 		<-cl.finished
 	}
 	cl.batch, cl.done, cl.next, cl.cancelled = nil, nil, 0, nil

@@ -28,13 +28,13 @@ type Claim struct {
 type Claimed uint8
 
 const (
-	// First: nobody had the id. The message is delivered for the first time, as far
-	// as Redis remembers.
+	// First says that nobody had the id: the message is delivered for the first
+	// time, as far as Redis remembers.
 	First Claimed = iota
-	// Again: the same message had it. It was delivered before, whatever JetStream
-	// says: its count of deliveries can go with a leader.
+	// Again says that the same message had it: it was delivered before, whatever
+	// JetStream says, whose count of deliveries can go with a leader.
 	Again
-	// Taken: another message has it.
+	// Taken says that another message has it.
 	Taken
 )
 

@@ -260,6 +260,9 @@ func (w *Worker) withoutStore(batch []*message, doing string, cause error) []*me
 // handBackAll hands messages back because something did not answer.
 func (w *Worker) handBackAll(batch []*message, delay time.Duration, doing string, cause error) []*message {
 	w.log.Warn("hands messages back", zap.String("while", doing), zap.Int("messages", len(batch)), zap.Error(cause))
+	if w.draining.Load() {
+		delay = 0 // somebody else may try at once
+	}
 	for _, m := range batch {
 		m.lane.brake.wasted()
 		w.handBack(m, delay)

@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
+	"github.com/pushfleet/pushfleet/apns"
 	"github.com/pushfleet/pushfleet/device"
 	"github.com/pushfleet/pushfleet/job"
 	"github.com/pushfleet/pushfleet/store"
@@ -92,6 +93,7 @@ type Worker struct {
 	lanes    []*lane
 
 	confirming atomic.Bool // JetStream is being asked about messages in work
+	draining   atomic.Bool // told to stop
 
 	// handling counts messages from their arrival to their ack, nak or loss.
 	handling sync.WaitGroup
@@ -152,13 +154,16 @@ func New(cfg Config) (*Worker, error) {
 	return w, nil
 }
 
-// Run works until ctx ends. Then it stops taking, finishes what is in flight
-// within the drain timeout, hands the rest back to JetStream, and returns. The
-// error is nil unless the worker could not start.
+// Run works until ctx ends. Then it stops taking and sending, hands back to
+// JetStream what is not on its way, waits for answers to the rest within the drain
+// timeout, tells what became of all, and returns. The error is nil unless the
+// worker could not start.
 func (w *Worker) Run(ctx context.Context) error {
-	// Two contexts: ctx says stop taking, work says stop working.
+	// ctx says stop taking, sending stop sending, and work stop waiting for answers.
 	work, stopWork := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stopWork(nil)
+	sending, stopSending := context.WithCancelCause(work)
+	defer stopSending(nil)
 
 	if w.cfg.Fuses != nil {
 		if err := w.cfg.Fuses.Load(ctx); err != nil {
@@ -184,11 +189,14 @@ func (w *Worker) Run(ctx context.Context) error {
 	keepers.Go(func() { w.watchCanaries(ctx) })
 	keepers.Go(func() { w.settleLoop(work, keepCtx.Done()) })
 	for _, l := range w.lanes {
-		intakes.Go(func() { w.intake(ctx, work, l) })
+		intakes.Go(func() { w.intake(ctx, sending, l) })
 	}
 	w.log.Info("worker takes jobs", zap.String("worker", w.cfg.Name), zap.Int("apps", len(w.cfg.Apps)), zap.Int("max_in_flight", w.cfg.MaxInFlight))
 
 	<-ctx.Done()
+	// What is on its way to APNs is waited for; what is not is somebody else's at once.
+	w.draining.Store(true)
+	stopSending(&apns.UnsentError{Cause: errDraining, Rest: work.Done()})
 	w.log.Info("worker drains", zap.Int("in_flight", w.room.inUse()), zap.Duration("drain_timeout", w.cfg.DrainTimeout))
 	drained := make(chan struct{})
 	go func() {
@@ -212,6 +220,7 @@ func (w *Worker) Run(ctx context.Context) error {
 }
 
 var (
+	errDraining     = errors.New("worker: stops")
 	errDrainTimeout = errors.New("worker: drain timeout")
 	errNotStarted   = errors.New("not consuming yet")
 )

@@ -498,6 +498,7 @@ func TestMarksAreToldNotSentAgain(t *testing.T) {
 type failing struct{}
 
 func (failing) Guard(context.Context, []store.Claim) ([]store.Claimed, error) { return nil, errTest }
+
 func (failing) Progress(context.Context, []store.JobKey) ([]store.Progress, error) {
 	return nil, errTest
 }

@@ -62,15 +62,35 @@ type rig struct {
 // process is one of them.
 type process struct {
 	cmd  *exec.Cmd
-	out  *bytes.Buffer
+	out  *output
 	done chan error
 	err  error // how it ended, once the test is over
 }
 
+// output is what a process prints. It is safe for concurrent use.
+type output struct {
+	mu  sync.Mutex
+	buf bytes.Buffer // guarded by mu
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.Write(p)
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.buf.String()
+}
+
+func (o *output) contains(text string) bool { return strings.Contains(o.String(), text) }
+
 // start starts a program with more environment than this process has.
 func (r *rig) start(env []string, name string, args ...string) *process {
 	r.t.Helper()
-	p := &process{cmd: exec.Command(name, args...), out: new(bytes.Buffer), done: make(chan error, 1)}
+	p := &process{cmd: exec.Command(name, args...), out: new(output), done: make(chan error, 1)}
 	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	p.cmd.Dir, p.cmd.Env = r.dir, append(os.Environ(), env...)
 	if err := p.cmd.Start(); err != nil {

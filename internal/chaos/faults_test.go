@@ -206,7 +206,12 @@ func (m *monkey) killNATS() {
 	// The next thing waits for it: a second server of three would stop JetStream.
 	<-time.After(down)
 	m.fail(leader.start())
-	m.fail(m.f.await("nats-server", time.Minute, func() error { return m.f.streams.Ready(m.f.ctx) }))
+	m.fail(m.f.await("nats-server", time.Minute, func() error {
+		// A question to a server that has just died is never answered.
+		ctx, cancel := context.WithTimeout(m.f.ctx, 2*time.Second)
+		defer cancel()
+		return m.f.streams.Ready(ctx)
+	}))
 	m.f.history.end(fault)
 }
 

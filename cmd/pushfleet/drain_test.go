@@ -1,0 +1,143 @@
+package main_test
+
+import (
+	"fmt"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/job"
+	"github.com/pushfleet/pushfleet/producer"
+	"github.com/pushfleet/pushfleet/stream"
+)
+
+// load publishes bulk jobs of a thousand devices each.
+func (r *rig) load(nc *nats.Conn, jobs int) {
+	r.t.Helper()
+	p, err := producer.New(r.ctx, nc)
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	const each = 1000
+	var batch []*job.Job
+	for n := range jobs {
+		j := &job.Job{ID: fmt.Sprintf("load-%d", n), Notification: &job.Notification{Title: "Hello"}}
+		for i := range each {
+			j.To.Tokens = append(j.To.Tokens, device.TokenFromRaw(fmt.Sprintf("device-%024d!", n*each+i)))
+		}
+		batch = append(batch, j)
+	}
+	if _, err := p.EnqueueBatch(r.ctx, "shop", job.Bulk, batch); err != nil {
+		r.t.Fatal(err)
+	}
+}
+
+// A worker that is told to stop at full speed ends soon and cleanly; what it held
+// is with another one at once, not after the ack wait, and nothing is sent twice.
+func TestDrainAtFullSpeed(t *testing.T) {
+	r := newRig(t, "--latency", "50ms", "--streams", "200")
+	nc, err := nats.Connect(r.natsURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const jobs = 60
+	first := r.worker("w1")
+	r.load(nc, jobs)
+	r.until("full speed", func() error {
+		st, err := r.stats()
+		if err == nil && st.Accepted < 5000 {
+			err = fmt.Errorf("accepted %d", st.Accepted)
+		}
+		return err
+	})
+	c, err := js.Consumer(r.ctx, stream.Jobs, stream.LaneDurable("shop", job.Bulk))
+	if err != nil {
+		t.Fatal(err)
+	}
+	held := c.CachedInfo().NumAckPending
+	began := time.Now()
+	if err := r.stop(first); err != nil {
+		t.Errorf("worker: %v, want a clean end", err)
+	}
+	took := time.Since(began)
+	t.Logf("held %d messages when told to stop, ended after %s", held, took)
+	if held == 0 {
+		t.Fatal("the worker held nothing: this test proves nothing")
+	}
+	// A pull that is out takes a second to end, and what answers still come are awaited.
+	if took > 5*time.Second {
+		t.Errorf("drain took %s", took)
+	}
+	second := r.worker("w2")
+	began = time.Now()
+	r.until("the rest", func() error {
+		st, err := r.stats()
+		if err == nil && st.Accepted-st.Duplicates < jobs*1000 {
+			err = fmt.Errorf("accepted %d, %d of them twice", st.Accepted, st.Duplicates)
+		}
+		return err
+	})
+	if took := time.Since(began); took > stream.BulkAckWait/2 {
+		t.Errorf("the rest took %s, want less than an ack wait of %s", took, stream.BulkAckWait)
+	}
+	if err := r.stop(second); err != nil {
+		t.Errorf("second worker: %v", err)
+	}
+	st, err := r.stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if st.Duplicates != 0 {
+		t.Errorf("duplicates: got %d, want none", st.Duplicates)
+	}
+}
+
+// A second signal ends a worker at once.
+func TestSecondSignalEnds(t *testing.T) {
+	r := newRig(t, "--latency", "20s")
+	nc, err := nats.Connect(r.natsURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	w := r.worker("w1")
+	r.load(nc, 1)
+	r.until("something on its way", func() error {
+		st, err := r.stats()
+		if err == nil && st.Pending == 0 {
+			err = fmt.Errorf("nothing is pending")
+		}
+		return err
+	})
+	// The second signal may only come when the first was taken: the log says so.
+	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	r.until("the drain", func() error {
+		if !w.out.contains("worker drains") {
+			return fmt.Errorf("the worker does not drain")
+		}
+		return nil
+	})
+	began := time.Now()
+	if err := w.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	err = <-w.done
+	w.done <- err // for the clean-up
+	if err == nil {
+		t.Error("it ended well, want by the signal")
+	}
+	if took := time.Since(began); took > 2*time.Second {
+		t.Errorf("it took %s to end after the second signal", took)
+	}
+}
