@@ -26,6 +26,7 @@ var (
 	countFlag    = flag.Int("chaos.notifications", 100_000, "how many notifications to publish in that time")
 	serversFlag  = flag.Int("chaos.servers", 3, "how many nats-servers: 1, or 3 as a cluster")
 	previousFlag = flag.String("chaos.previous", "", "a revision of which half of the workers are")
+	apartFlag    = flag.Duration("chaos.apart", 0, "do each kind of thing once, so long after the one before; 0: as drawn")
 	keepFlag     = flag.String("chaos.keep", "", "directory for what is kept of a run that fails (default: the system's)")
 )
 
@@ -45,13 +46,14 @@ type plan struct {
 	count   int
 	servers int
 	keep    string
+	apart   time.Duration
 	// expectFailure: the fleet breaks a promise, and nothing of it is kept.
 	expectFailure bool
 }
 
 // TestChaos breaks a fleet and checks that it has kept its promises.
 func TestChaos(t *testing.T) {
-	p := plan{seed: *seedFlag, during: *forFlag, count: *countFlag, servers: *serversFlag, keep: *keepFlag}
+	p := plan{seed: *seedFlag, during: *forFlag, count: *countFlag, servers: *serversFlag, keep: *keepFlag, apart: *apartFlag}
 	if p.seed == 0 {
 		p.seed = uint64(rand.Uint32())
 	}
@@ -113,6 +115,7 @@ func run(t *testing.T, p plan, bins programs) *verdict {
 	people := newPopulation(p.seed, registered, registered*3/2)
 	people.setUp(f, bins.pushfleet)
 	m := newMonkey(f, p.seed, p.during >= long)
+	m.apart = p.apart
 	f.check(f.admin("PUT", "/faults", m.faults(), nil))
 
 	l := newLoad(f, people, p.seed, int(float64(p.count)/p.during.Seconds()))

@@ -35,7 +35,8 @@ const (
 type monkey struct {
 	f     *fleet
 	rng   *rand.Rand
-	long  bool // faults that take more than a short run has
+	long  bool          // faults that take more than a short run has
+	apart time.Duration // between faults, which then come in turn; 0: as drawn
 	undos sync.WaitGroup
 
 	mu     sync.Mutex
@@ -94,7 +95,15 @@ func (m *monkey) run(ctx context.Context) {
 	for _, k := range kinds {
 		sum += k.weight
 	}
-	for ctx.Err() == nil && m.failure() == nil {
+	for n := 0; m.apart > 0 && n < len(kinds) && ctx.Err() == nil && m.failure() == nil; n++ {
+		kinds[n].do()
+		m.undos.Wait()
+		select {
+		case <-time.After(m.apart):
+		case <-ctx.Done():
+		}
+	}
+	for m.apart == 0 && ctx.Err() == nil && m.failure() == nil {
 		// All numbers of a step are drawn whatever it meets, as far as that goes.
 		gap, x := m.between(500*time.Millisecond, 4500*time.Millisecond), m.rng.IntN(sum)
 		select {
