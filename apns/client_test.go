@@ -542,3 +542,43 @@ func TestUrgentBesideBulk(t *testing.T) {
 		t.Errorf("connections used by transactional: got %v, want one", on)
 	}
 }
+
+// What is held waits; what is given up unsent is told so, and what was sent is
+// waited for.
+func TestHoldAndUnsent(t *testing.T) {
+	t.Parallel()
+	var held atomic.Bool
+	held.Store(true)
+	c, srv := setup(t, apnstest.Config{Streams: 10, Latency: 300 * time.Millisecond}, apns.ClientConfig{Connections: 1, MaxConnections: 1, Hold: held.Load})
+	const n = 50
+	ctx, stop := context.WithCancelCause(t.Context())
+	defer stop(nil)
+	var accepted, notSent atomic.Int32
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		c.Send(ctx, job.Bulk, batch(0, n), func(_ int, r apns.Response) {
+			switch {
+			case r.Err == nil && r.Status == 200:
+				accepted.Add(1)
+			case errors.Is(r.Err, apns.ErrNotSent) && errors.Is(r.Err, errTest):
+				notSent.Add(1)
+			default:
+				t.Errorf("got %+v", r)
+			}
+		})
+	}()
+	await(t, srv, "the connection", func(s apnstest.Stats) bool { return s.ConnectionsOpen == 1 })
+	if got := srv.Stats().Pending + srv.Stats().Received; got != 0 {
+		t.Errorf("sent while held: got %d, want none", got)
+	}
+	held.Store(false)
+	await(t, srv, "some on their way", func(s apnstest.Stats) bool { return s.Pending > 1 })
+	stop(&apns.UnsentError{Cause: errTest})
+	<-ended
+	if a, u := accepted.Load(), notSent.Load(); a == 0 || u == 0 || a+u != n || int64(a) != srv.Stats().Accepted {
+		t.Errorf("accepted %d, not sent %d of %d; simulator accepted %d", a, u, n, srv.Stats().Accepted)
+	}
+}
+
+var errTest = errors.New("test")
