@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/pushfleet/pushfleet/job"
 	"github.com/pushfleet/pushfleet/store"
@@ -34,5 +35,28 @@ func TestSecondDeliveryThatJetStreamForgot(t *testing.T) {
 				t.Errorf("sent: got %d notifications, want one to the recipient that was left", len(sent))
 			}
 		})
+	}
+}
+
+// A server that restarts may deliver at once what was handed back with a delay: it
+// waits for the rest of it.
+func TestDelayThatJetStreamForgot(t *testing.T) {
+	f := setup(t, nil)
+	p := f.publish(job.Transactional, newJob("a", token(1)))
+	key := store.JobKey{App: "shop", Lane: job.Transactional, Root: p.ID}
+	if _, err := f.set.Guard(f.ctx, []store.Claim{{App: "shop", Lane: job.Transactional, ID: p.ID, Sequence: p.Sequence}}); err != nil {
+		t.Fatal(err)
+	}
+	due := time.Now().Add(2 * time.Second)
+	if err := f.set.HandBack(f.ctx, key, store.HandBack{RetryAt: due, Attempts: 1}); err != nil {
+		t.Fatal(err)
+	}
+	f.start(options{})
+	f.completed(p.ID)
+	f.sender.mu.Lock()
+	defer f.sender.mu.Unlock()
+	// A worker is never early by more than the interval at which it looks.
+	if at := f.sender.at; at.Before(due.Add(-100 * time.Millisecond)) {
+		t.Errorf("sent %s before it was due", due.Sub(at))
 	}
 }

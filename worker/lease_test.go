@@ -4,12 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/pushfleet/pushfleet/apns"
+	"github.com/pushfleet/pushfleet/device"
 	"github.com/pushfleet/pushfleet/internal/testenv"
 	"github.com/pushfleet/pushfleet/job"
 	"github.com/pushfleet/pushfleet/stream"
@@ -22,6 +25,16 @@ type patient struct {
 	calls atomic.Int32
 	held  chan struct{} // closed when the first batch is there
 	told  chan error    // why it is to be given up
+
+	mu    sync.Mutex
+	later []apns.Notification // guarded by mu: what came after the first batch
+}
+
+// again returns what came after the first batch.
+func (p *patient) again() []apns.Notification {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.later)
 }
 
 func (p *patient) Send(ctx context.Context, _ job.Lane, batch []apns.Notification, done func(int, apns.Response)) {
@@ -34,6 +47,9 @@ func (p *patient) Send(ctx context.Context, _ job.Lane, batch []apns.Notificatio
 		}
 		return
 	}
+	p.mu.Lock()
+	p.later = append(p.later, batch...)
+	p.mu.Unlock()
 	for i := range batch {
 		done(i, accept(&batch[i]))
 	}
@@ -41,6 +57,7 @@ func (p *patient) Send(ctx context.Context, _ job.Lane, batch []apns.Notificatio
 
 // To a link that stands still one can write, and hears nothing: the message may be
 // another worker's when its ack wait is over, so what is unsent is given up before.
+// Nor is it handed back then: that would arrive when another one has it.
 func TestStalledLinkGivesUpWhatIsUnsent(t *testing.T) {
 	f := setup(t, nil)
 	proxy := testenv.StartProxy(t, strings.TrimPrefix(f.js.Server.URL(), "nats://"))
@@ -49,17 +66,30 @@ func TestStalledLinkGivesUpWhatIsUnsent(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &patient{held: make(chan struct{}), told: make(chan error, 1)}
-	f.apps[0].Routes[0].Sender = p
-	f.start(options{change: func(c *worker.Config) { c.Streams = streams }})
+	stalled := &patient{held: make(chan struct{}), told: make(chan error, 1)}
+	others := f.apps
+	f.apps = []*worker.App{{
+		Name: "shop", BundleID: bundle, Environment: device.Production,
+		Routes: []*worker.Route{{Environment: device.Production, Sender: stalled}},
+	}}
+	f.start(options{name: "w1", change: func(c *worker.Config) { c.Streams = streams }})
 	f.publish(job.Transactional, newJob("a", token(1)))
-	<-p.held
+	<-stalled.held
 	proxy.Stall(true)
 	began := time.Now()
+	release := make(chan struct{})
+	f.apps = others
+	f.sender.answer = func(n *apns.Notification) apns.Response {
+		if n.DeviceToken == token(1) {
+			<-release
+		}
+		return accept(n)
+	}
+	f.start(options{name: "w2"})
 	select {
-	case cause := <-p.told:
-		if unsent, ok := errors.AsType[*apns.UnsentError](cause); !ok {
-			t.Errorf("given up because of %v, want an UnsentError: %v", cause, unsent)
+	case cause := <-stalled.told:
+		if _, ok := errors.AsType[*apns.UnsentError](cause); !ok {
+			t.Errorf("given up because of %v, want an UnsentError", cause)
 		}
 	case <-f.ctx.Done():
 		t.Fatal("it was not given up")
@@ -67,11 +97,26 @@ func TestStalledLinkGivesUpWhatIsUnsent(t *testing.T) {
 	if took := time.Since(began); took >= stream.TransactionalAckWait {
 		t.Errorf("given up after %s, want before the ack wait of %s is over", took, stream.TransactionalAckWait)
 	}
+	<-f.sender.seen // the other worker has it
 	proxy.Stall(false)
+	f.eventually("the link to pass", func() (string, bool) { err := streams.Flush(time.Second); return fmt.Sprint(err), err == nil })
+	// Whatever was handed back is delivered again before what is published now.
+	f.publish(job.Transactional, newJob("b", token(2)))
+	f.completed("b")
+	close(release)
 	if counts := results(f.completed("a")); counts["accepted"] != 1 {
 		t.Errorf("outcomes: got %v, want it accepted in the end", counts)
 	}
 	f.drained()
+	sent := 0
+	for _, n := range append(f.sender.got(), stalled.again()...) {
+		if n.DeviceToken == token(1) {
+			sent++
+		}
+	}
+	if sent != 1 {
+		t.Errorf("sent: got %d times, want once, by the worker that had it when the link came back", sent)
+	}
 }
 
 // A pulse that does not beat holds what connections would take.

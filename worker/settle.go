@@ -178,9 +178,10 @@ func (w *Worker) acknowledge(m *message) {
 }
 
 // handBack ends a message here; JetStream delivers it again after delay. One that
-// is lost is not handed back: JetStream would take it from who has it now.
+// may be somebody else's by the time that JetStream hears of it is left to its ack
+// wait: JetStream would take it from who has it.
 func (w *Worker) handBack(m *message, delay time.Duration) {
-	if !m.isLost() {
+	if m.ours(time.Now()) {
 		w.nak(m.in, delay)
 	}
 	w.release(m)

@@ -36,6 +36,7 @@ type sender struct {
 
 	mu   sync.Mutex
 	sent []apns.Notification // guarded by mu
+	at   time.Time           // guarded by mu: when the last of them came
 	seen chan struct{}       // gets one for each batch, if there is room
 }
 
@@ -48,6 +49,7 @@ func accept(n *apns.Notification) apns.Response { return apns.Response{Status: 2
 func (s *sender) Send(ctx context.Context, _ job.Lane, batch []apns.Notification, done func(int, apns.Response)) {
 	s.mu.Lock()
 	s.sent = append(s.sent, batch...)
+	s.at = time.Now()
 	s.mu.Unlock()
 	select {
 	case s.seen <- struct{}{}:

@@ -1,7 +1,11 @@
 package main_test
 
 import (
+	"bufio"
 	"fmt"
+	"net"
+	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -39,7 +43,7 @@ func (r *rig) load(nc *nats.Conn, jobs int) {
 // A worker that is told to stop at full speed ends soon and cleanly; what it held
 // is with another one at once, not after the ack wait, and nothing is sent twice.
 func TestDrainAtFullSpeed(t *testing.T) {
-	r := newRig(t, "--latency", "50ms", "--streams", "200")
+	r := newRig(t, "--latency", "100ms", "--streams", "50")
 	nc, err := nats.Connect(r.natsURL)
 	if err != nil {
 		t.Fatal(err)
@@ -49,12 +53,13 @@ func TestDrainAtFullSpeed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const jobs = 60
-	first := r.worker("w1")
+	// Some 1000 a second: what is queued when it is told to stop would take ten.
+	const jobs = 15
+	first := r.workerWith("w1", "PUSHFLEET_WORKER_CONNECTIONS=2", "PUSHFLEET_WORKER_MAX_CONNECTIONS=2")
 	r.load(nc, jobs)
 	r.until("full speed", func() error {
 		st, err := r.stats()
-		if err == nil && st.Accepted < 5000 {
+		if err == nil && st.Accepted < 1000 {
 			err = fmt.Errorf("accepted %d", st.Accepted)
 		}
 		return err
@@ -73,9 +78,9 @@ func TestDrainAtFullSpeed(t *testing.T) {
 	if held == 0 {
 		t.Fatal("the worker held nothing: this test proves nothing")
 	}
-	// A pull that is out takes a second to end, and what answers still come are awaited.
-	if took > 5*time.Second {
-		t.Errorf("drain took %s", took)
+	// A pull that is out takes a second to end; so long answers are waited for, too.
+	if took > 3*time.Second {
+		t.Errorf("drain took %s, want no longer than a pull and the answers that were to come", took)
 	}
 	second := r.worker("w2")
 	began = time.Now()
@@ -139,5 +144,43 @@ func TestSecondSignalEnds(t *testing.T) {
 	}
 	if took := time.Since(began); took > 2*time.Second {
 		t.Errorf("it took %s to end after the second signal", took)
+	}
+}
+
+// A worker that is told to stop while it waits for JetStream at its start ends well.
+func TestStopWhileStarting(t *testing.T) {
+	r := newRig(t)
+	stuck, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stuck.Close()
+	// A server that says hello and never answers anything.
+	asked := make(chan struct{}, 16)
+	go func() {
+		for {
+			conn, err := stuck.Accept()
+			if err != nil {
+				return
+			}
+			defer conn.Close()
+			fmt.Fprintf(conn, "INFO {\"server_id\":\"x\",\"version\":\"2.15.2\",\"headers\":true,\"max_payload\":1048576}\r\n")
+			go func() {
+				lines := bufio.NewScanner(conn)
+				for lines.Scan() {
+					switch {
+					case lines.Text() == "PING":
+						fmt.Fprint(conn, "PONG\r\n")
+					case strings.Contains(lines.Text(), "$JS.API.INFO"):
+						asked <- struct{}{}
+					}
+				}
+			}()
+		}
+	}()
+	w := r.start([]string{"PUSHFLEET_NATS_URL=nats://" + stuck.Addr().String()}, filepath.Join(r.bin, "pushfleet"), "worker", "-c", r.config)
+	<-asked
+	if err := r.stop(w); err != nil {
+		t.Errorf("worker: %v, want a clean end", err)
 	}
 }

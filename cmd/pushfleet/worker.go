@@ -22,8 +22,9 @@ func newWorker(g *globals) *cobra.Command {
 		Long: `worker takes jobs of all configured apps from JetStream, sends them to APNs, and
 records what became of them. Start as many as you like: they share the work.
 
-SIGTERM stops it taking; what is in flight is finished within worker.drain_timeout,
-the rest goes back to JetStream. A second signal ends it at once; nothing is lost.
+SIGTERM stops it: answers of what is on its way to APNs are waited for, up to
+worker.drain_timeout, and the rest goes back to JetStream at once. A second signal
+ends it there and then; nothing is lost.
 
 It serves /livez, /readyz and /metrics on worker.listen.`,
 		Example: "  pushfleet worker --config pushfleet.yaml\n  pushfleet worker -c pushfleet.yaml --log-format json",
@@ -38,7 +39,11 @@ It serves /livez, /readyz and /metrics on worker.listen.`,
 			if os.Getenv("GOGC") == "" {
 				debug.SetGCPercent(workerGCPercent)
 			}
-			return runWorkerProcess(cmd.Context(), g, nil)
+			err = runWorkerProcess(cmd.Context(), g, nil)
+			if cmd.Context().Err() != nil && errors.Is(err, context.Canceled) {
+				return nil // told to stop before it had started
+			}
+			return err
 		},
 	}
 	cmd.Flags().StringVar(&cpuProfile, "cpuprofile", "", "write a CPU profile of all that the process does")

@@ -100,6 +100,7 @@ func startFleet(ctx context.Context, t *testing.T, dir string, p programs, serve
 	for _, w := range f.workers {
 		f.check(w.start())
 	}
+	f.supervise()
 	for _, w := range f.workers {
 		f.until("worker "+w.name, 60*time.Second, func() error { return f.isReady(w) })
 	}
@@ -231,6 +232,42 @@ apps:
 	w.process = newProcess(f.dir, name, path, "worker", "-c", file)
 	f.t.Cleanup(w.kill)
 	f.workers = append(f.workers, w)
+}
+
+// A worker that finds no JetStream when it starts says so and ends, and is started
+// again by whoever runs it. It must not end once it has been up for so long.
+const mayEndWithin = 30 * time.Second
+
+// supervise starts workers again that ended by themselves, as compose and
+// Kubernetes do.
+func (f *fleet) supervise() {
+	look := time.NewTicker(500 * time.Millisecond)
+	end, ended := make(chan struct{}), make(chan struct{})
+	f.t.Cleanup(func() { close(end); <-ended })
+	go func() {
+		defer close(ended)
+		defer look.Stop()
+		for {
+			select {
+			case <-look.C:
+			case <-end:
+				return
+			}
+			for _, w := range f.workers {
+				gone, ran := w.ranFor()
+				if !gone {
+					continue
+				}
+				f.history.say("%s has ended by itself after %s", w.name, ran.Round(time.Millisecond))
+				if ran > mayEndWithin {
+					f.t.Errorf("%s ended by itself after %s", w.name, ran.Round(time.Second))
+				}
+				if err := w.start(); err != nil {
+					f.t.Error(err)
+				}
+			}
+		}
+	}()
 }
 
 // until polls other processes, which have no event to wait for.

@@ -26,10 +26,12 @@ type process struct {
 	args []string
 	env  []string
 
-	mu   sync.Mutex
-	cmd  *exec.Cmd
-	done chan struct{} // closed when cmd has ended
-	err  error         // how it did; read after done
+	mu      sync.Mutex
+	cmd     *exec.Cmd
+	done    chan struct{} // closed when cmd has ended
+	err     error         // how it did; read after done
+	started time.Time     // guarded by mu
+	wanted  bool          // guarded by mu: it is to run
 }
 
 func newProcess(dir, name, path string, args ...string) *process {
@@ -52,7 +54,7 @@ func (p *process) start() error {
 		return fmt.Errorf("start %s: %w", p.name, err)
 	}
 	done := make(chan struct{})
-	p.cmd, p.done = cmd, done
+	p.cmd, p.done, p.started, p.wanted = cmd, done, time.Now(), true
 	go func() {
 		err := cmd.Wait()
 		p.mu.Lock()
@@ -75,8 +77,28 @@ func (p *process) signal(s syscall.Signal) error {
 	return nil
 }
 
+// unwant says that it is not to run any more.
+func (p *process) unwant() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wanted = false
+}
+
+// ranFor reports whether it ended though it is to run, and how long it ran.
+func (p *process) ranFor() (ended bool, ran time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	select {
+	case <-p.done:
+		return p.wanted, time.Since(p.started)
+	default:
+		return false, 0
+	}
+}
+
 // kill ends it at once and waits for it; one that has ended stays so.
 func (p *process) kill() {
+	p.unwant()
 	if p.signal(syscall.SIGKILL) == nil || p.ended() != nil {
 		<-p.ended()
 	}
@@ -90,7 +112,10 @@ func (p *process) ended() chan struct{} {
 
 // stop asks it to stop and returns how it ended.
 func (p *process) stop(patience time.Duration) error {
-	if err := p.signal(syscall.SIGTERM); err != nil {
+	p.unwant()
+	if err := p.signal(syscall.SIGTERM); errors.Is(err, os.ErrProcessDone) {
+		return nil // it has ended by itself, which is looked at elsewhere
+	} else if err != nil {
 		return err
 	}
 	select {
