@@ -49,7 +49,8 @@ transactional. One worker process sends for all; JetStream is in this process, R
 and two simulators are processes of their own, and all share the machine.
 
 The ratio is how long the app that is well takes without its neighbour by how long
-it takes beside it, in the same round: 1 is a neighbour that costs nothing. Latency
+it takes beside it, measured one after the other, each first in every other round: 1
+is a neighbour that costs nothing. Latency
 is that of transactional jobs which come at a steady rate meanwhile, from their
 publishing until their outcome is stored.`,
 		Example: "  pushfleet bench fairness\n  pushfleet bench fairness --rounds 9 --json",
@@ -64,7 +65,7 @@ publishing until their outcome is stored.`,
 	}
 	fl := cmd.Flags()
 	fl.IntVar(&f.rounds, "rounds", 5, "rounds")
-	fl.IntVar(&f.n, "n", 200_000, "bulk notifications of the app that is well, each time, in jobs of 100")
+	fl.IntVar(&f.n, "n", 400_000, "bulk notifications of the app that is well, each time, in jobs of 100")
 	fl.IntVar(&f.backlog, "backlog", 50_000, "jobs of the sick app that wait")
 	fl.IntVar(&f.urgent, "urgent", 100, "transactional jobs a second of the app that is well")
 	fl.BoolVar(&f.json, "json", false, "print one JSON object and nothing else")
@@ -87,7 +88,7 @@ type benchFairnessResult struct {
 type fairnessFigures struct {
 	Kind      string  `json:"kind"`
 	PerSecond float64 `json:"per_second"`
-	Ratio     float64 `json:"ratio"` // to alone, in the same round
+	Ratio     float64 `json:"ratio"` // to alone, measured next to it
 	LeastOf   float64 `json:"ratio_least"`
 	MostOf    float64 `json:"ratio_most"`
 	P99       float64 `json:"p99_ms"`
@@ -162,26 +163,37 @@ func benchFairness(ctx context.Context, f benchFairnessFlags, talk io.Writer) (r
 		return nil, err
 	}
 	kinds := sickKinds()
-	progress := newBar(talk, f.rounds*(len(kinds)+1), "fairness", f.json)
+	progress := newBar(talk, f.rounds*2*len(kinds), "fairness", f.json)
 	var alone, aloneP99 []float64
 	rates, ratios, p99s := make([][]float64, len(kinds)), make([][]float64, len(kinds)), make([][]float64, len(kinds))
 	if _, _, err := b.measure(ctx, nil); err != nil { // to warm up
 		return nil, err
 	}
-	for range f.rounds {
-		without, p99, err := b.measure(ctx, nil)
-		if err != nil {
-			return nil, err
-		}
-		alone, aloneP99 = append(alone, without), append(aloneP99, p99)
-		progress.add(1)
+	for round := range f.rounds {
 		for i := range kinds {
-			rate, p99, err := b.measure(ctx, &kinds[i])
-			if err != nil {
-				return nil, fmt.Errorf("beside %s: %w", kinds[i].name, err)
+			// Side by side, and each first as often as the other: the machine changes.
+			pair := []*sickKind{nil, &kinds[i]}
+			if (round+i)%2 == 1 {
+				slices.Reverse(pair)
 			}
-			rates[i], ratios[i], p99s[i] = append(rates[i], rate), append(ratios[i], rate/without), append(p99s[i], p99)
-			progress.add(1)
+			var without, beside float64
+			for _, k := range pair {
+				rate, p99, err := b.measure(ctx, k)
+				switch {
+				case err != nil && k != nil:
+					return nil, fmt.Errorf("beside %s: %w", k.name, err)
+				case err != nil:
+					return nil, err
+				case k == nil:
+					without = rate
+					alone, aloneP99 = append(alone, rate), append(aloneP99, p99)
+				default:
+					beside = rate
+					rates[i], p99s[i] = append(rates[i], rate), append(p99s[i], p99)
+				}
+				progress.add(1)
+			}
+			ratios[i] = append(ratios[i], beside/without)
 		}
 	}
 	progress.finish()
