@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"github.com/spf13/pflag"
 	"go.uber.org/zap"
 
 	"github.com/pushfleet/pushfleet/config"
@@ -37,7 +36,8 @@ type selection struct {
 	sequences    []uint64
 }
 
-func (s *selection) register(f *pflag.FlagSet) {
+func (s *selection) register(cmd *cobra.Command) {
+	f := cmd.Flags()
 	f.StringVar(&s.filter.App, "app", "", "only of this app")
 	f.StringVar(&s.filter.Reason, "reason", "", "only those with this in their reason, in any case")
 	f.StringVar(&s.filter.Campaign, "campaign", "", "only of this campaign")

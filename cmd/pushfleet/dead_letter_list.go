@@ -51,7 +51,7 @@ func newDeadLetterList(g *globals) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	s.register(f)
+	s.register(cmd)
 	f.IntVar(&limit, "limit", 100, "at most so many; 0: all")
 	f.StringVarP(&output, "output", "o", "table", "table or json")
 	return cmd

@@ -63,7 +63,7 @@ thousand of them.`,
 		},
 	}
 	f := cmd.Flags()
-	r.register(f)
+	r.register(cmd)
 	f.BoolVar(&r.all, "all", false, "all dead letters")
 	f.IntVar(&r.rate, "rate", 100, "recipients a second; 0: no bound")
 	f.BoolVar(&r.dryRun, "dry-run", false, "only say what would be done")
@@ -300,7 +300,7 @@ func newDeadLetterPurge(g *globals) *cobra.Command {
 		},
 	}
 	f := cmd.Flags()
-	p.register(f)
+	p.register(cmd)
 	f.BoolVar(&p.all, "all", false, "all dead letters")
 	f.BoolVar(&p.dryRun, "dry-run", false, "only count them")
 	f.BoolVar(&p.yes, "yes", false, "do not ask")
