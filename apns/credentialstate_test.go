@@ -296,6 +296,7 @@ func TestProviderTokenRotatesOnTheConnection(t *testing.T) {
 		apns.ClientConfig{Connections: 1, MaxConnections: 1, Now: clk.now, Metrics: reg})
 	var ages []time.Duration
 	for i := range 16 { // four hours
+		apns.Tick(c) // in life a token does not grow old from one notification to the next
 		ns := batch(10*i, 10)
 		wantAccepted(t, ns, send(t, c, job.Bulk, ns))
 		apns.Tick(c)
