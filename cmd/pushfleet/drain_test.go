@@ -19,8 +19,8 @@ import (
 	"github.com/pushfleet/pushfleet/stream"
 )
 
-// load publishes bulk jobs of a thousand devices each.
-func (r *rig) load(nc *nats.Conn, jobs int) {
+// load publishes jobs of a thousand devices each.
+func (r *rig) load(nc *nats.Conn, lane job.Lane, jobs int) {
 	r.t.Helper()
 	p, err := producer.New(r.ctx, nc)
 	if err != nil {
@@ -35,7 +35,7 @@ func (r *rig) load(nc *nats.Conn, jobs int) {
 		}
 		batch = append(batch, j)
 	}
-	if _, err := p.EnqueueBatch(r.ctx, "shop", job.Bulk, batch); err != nil {
+	if _, err := p.EnqueueBatch(r.ctx, "shop", lane, batch); err != nil {
 		r.t.Fatal(err)
 	}
 }
@@ -56,7 +56,7 @@ func TestDrainAtFullSpeed(t *testing.T) {
 	// Some 1000 a second: what is queued when it is told to stop would take ten.
 	const jobs = 15
 	first := r.workerWith("w1", "PUSHFLEET_WORKER_CONNECTIONS=2", "PUSHFLEET_WORKER_MAX_CONNECTIONS=2")
-	r.load(nc, jobs)
+	r.load(nc, job.Bulk, jobs)
 	r.until("full speed", func() error {
 		st, err := r.stats()
 		if err == nil && st.Accepted < 1000 {
@@ -115,7 +115,7 @@ func TestSecondSignalEnds(t *testing.T) {
 	}
 	defer nc.Close()
 	w := r.worker("w1")
-	r.load(nc, 1)
+	r.load(nc, job.Bulk, 1)
 	r.until("something on its way", func() error {
 		st, err := r.stats()
 		if err == nil && st.Pending == 0 {

@@ -8,9 +8,7 @@ import (
 
 	"github.com/nats-io/nats.go"
 
-	"github.com/pushfleet/pushfleet/device"
 	"github.com/pushfleet/pushfleet/job"
-	"github.com/pushfleet/pushfleet/producer"
 	"github.com/pushfleet/pushfleet/stream"
 )
 
@@ -25,23 +23,9 @@ func TestFrozenWorkerDropsWhatItHolds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	p, err := producer.New(r.ctx, nc)
-	if err != nil {
-		t.Fatal(err)
-	}
 	const jobs, each = 6, 1000
-	var batch []*job.Job
-	for n := range jobs {
-		j := &job.Job{ID: fmt.Sprintf("f-%d", n), Notification: &job.Notification{Title: "Hello"}}
-		for i := range each {
-			j.To.Tokens = append(j.To.Tokens, device.TokenFromRaw(fmt.Sprintf("device-%024d!", n*each+i)))
-		}
-		batch = append(batch, j)
-	}
 	frozen := r.workerWith("w1", fmt.Sprintf("PUSHFLEET_WORKER_CONNECTIONS=%d", connections), fmt.Sprintf("PUSHFLEET_WORKER_MAX_CONNECTIONS=%d", connections))
-	if _, err := p.EnqueueBatch(r.ctx, "shop", job.Transactional, batch); err != nil {
-		t.Fatal(err)
-	}
+	r.load(nc, job.Transactional, jobs)
 	accepted := func(n int64) func() error {
 		return func() error {
 			st, err := r.stats()

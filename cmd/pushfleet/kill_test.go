@@ -9,9 +9,7 @@ import (
 	"github.com/nats-io/nats.go"
 
 	"github.com/pushfleet/pushfleet/apns/apnstest"
-	"github.com/pushfleet/pushfleet/device"
 	"github.com/pushfleet/pushfleet/job"
-	"github.com/pushfleet/pushfleet/producer"
 )
 
 func (r *rig) stats() (st apnstest.Stats, err error) {
@@ -31,23 +29,9 @@ func TestKilledWorkerLosesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	p, err := producer.New(r.ctx, nc)
-	if err != nil {
-		t.Fatal(err)
-	}
 	const jobs, each = 40, 1000
-	var batch []*job.Job
-	for n := range jobs {
-		j := &job.Job{ID: fmt.Sprintf("k-%d", n), Notification: &job.Notification{Title: "Hello"}}
-		for i := range each {
-			j.To.Tokens = append(j.To.Tokens, device.TokenFromRaw(fmt.Sprintf("device-%024d!", n*each+i)))
-		}
-		batch = append(batch, j)
-	}
 	victim := r.worker("w1")
-	if _, err := p.EnqueueBatch(r.ctx, "shop", job.Transactional, batch); err != nil {
-		t.Fatal(err)
-	}
+	r.load(nc, job.Transactional, jobs)
 	r.until("a quarter of it", func() error {
 		st, err := r.stats()
 		if err == nil && st.Accepted < jobs*each/4 {
