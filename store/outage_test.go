@@ -288,10 +288,19 @@ func TestLoading(t *testing.T) {
 	go func() { loaded <- loader.Do(context.Background(), "debug", "reload").Err() }()
 	until(t, "loading", func() bool { return redis.IsLoadingError(probe.Get(t.Context(), "other 0").Err()) })
 
-	short, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	impatient, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	_, err := f.Register(short, app, registration(token(99)))
+	tries := 0
+	f.client.AddHook(pipelineHook(func([]redis.Cmder) {
+		if tries++; tries == 2 {
+			cancel()
+		}
+	}))
+	_, err := f.Register(impatient, app, registration(token(99)))
 	refused(t, "Register, with little patience", err, "LOADING")
+	if !errors.Is(err, context.Canceled) || tries != 2 {
+		t.Errorf("Register, with little patience: got %v after %d tries, want also that it was canceled at the second", err, tries)
+	}
 	if err := f.Check(t.Context()); err == nil || !strings.Contains(err.Error(), "LOADING") {
 		t.Errorf("Check: got %v, want that it loads", err)
 	}

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"slices"
@@ -56,7 +57,8 @@ func (s *Store) exec(ctx context.Context, p redis.Pipeliner) error {
 // send sends cmds, which are not to be sent again by go-redis, in one pipeline,
 // and those of them again that a Redis could not take just then. It returns the
 // first error, after each command has its own; that there is no value
-// ([redis.Nil]) is none.
+// ([redis.Nil]) is none. A command whose ctx ends while it is sent again has both
+// that and what Redis said before for its error.
 func (s *Store) send(ctx context.Context, cmds []redis.Cmder) error {
 	err := s.sendOnce(ctx, cmds)
 	var left []redis.Cmder
@@ -71,10 +73,23 @@ func (s *Store) send(ctx context.Context, cmds []redis.Cmder) error {
 			!sleep(ctx, wait/2+rand.N(wait)) { //nolint:gosec // spreads load, hides nothing
 			break
 		}
-		for _, cmd := range left {
+		refusals := make([]error, len(left))
+		for i, cmd := range left {
+			refusals[i] = cmd.Err()
 			cmd.SetErr(nil)
 		}
-		if err = s.sendOnce(ctx, left); err == nil && len(left) < len(cmds) {
+		err = s.sendOnce(ctx, left)
+		if ended := context.Cause(ctx); err != nil && ended != nil {
+			// What Redis said tells more than that there was no time to ask it again.
+			unsent := firstError(left) == nil
+			for i, cmd := range left {
+				if unsent || isConnection(cmd.Err()) {
+					cmd.SetErr(fmt.Errorf("%w, after %w", ended, refusals[i]))
+				}
+			}
+			return firstError(cmds)
+		}
+		if err == nil && len(left) < len(cmds) {
 			err = firstError(cmds)
 		}
 	}
