@@ -31,7 +31,7 @@ var rooms = []room{
 	{dir: "job", may: []string{"device", "internal/strictjson"}, pure: true},
 	{dir: "internal/strictjson", pure: true},
 	{dir: "internal/clock"},
-	{dir: "campaign", may: []string{"device"}, pure: true},
+	{dir: "campaign", may: []string{"device", "job", "internal/strictjson"}, pure: true},
 	{dir: "web"},
 	{dir: "roster", may: []string{"device"}, pure: true},
 
@@ -374,7 +374,8 @@ func TestViolations(t *testing.T) {
 	}{
 		{"job uses device", []file{ours("job/x.go", "device")}, nil},
 		{"device uses job", []file{ours("device/x.go", "job")}, []string{"device/x.go:2: device must not import job"}},
-		{"campaign uses job", []file{ours("campaign/x.go", "job")}, []string{"campaign/x.go:2: campaign must not import job"}},
+		{"campaign uses job", []file{ours("campaign/x.go", "job")}, nil},
+		{"job uses campaign", []file{ours("job/x.go", "campaign")}, []string{"job/x.go:2: job must not import campaign"}},
 		{"job opens files", []file{imports("job/x.go", "os")}, []string{"job/x.go:2: job is pure and must not import os"}},
 		{"job listens to signals", []file{imports("job/x.go", "os/signal")}, []string{"job/x.go:2: job is pure and must not import os/signal"}},
 		{"job reads URLs", []file{imports("job/x.go", "net/url")}, nil},
