@@ -207,7 +207,7 @@ func TestRecorderWaitsForRedis(t *testing.T) {
 	}
 	close(ledger.broken)
 	waitFloor(t, c, 1)
-	got, err := set.Progress(context.Background(), []store.JobKey{{App: "shop", Lane: job.Bulk, Root: "a"}})
+	got, err := set.Progress(context.Background(), []store.JobKey{{App: "shop", Lane: job.Bulk, ID: "a"}})
 	if err != nil || !got[0].Complete || got[0].Counts[job.Accepted] != 3 || got[0].Duplicates != 0 {
 		t.Errorf("progress: got %+v, %v, want 3 accepted, once", got, err)
 	}
@@ -276,7 +276,7 @@ func TestRecordersShareTheWork(t *testing.T) {
 	waitFloor(t, c, messages(t, js, stream.Outcomes))
 	var keys []store.JobKey
 	for n := range jobs {
-		keys = append(keys, store.JobKey{App: "shop", Lane: job.Bulk, Root: fmt.Sprint(n)})
+		keys = append(keys, store.JobKey{App: "shop", Lane: job.Bulk, ID: fmt.Sprint(n)})
 	}
 	got, err := set.Progress(context.Background(), keys)
 	if err != nil {

@@ -170,7 +170,7 @@ func (f *fleet) publish(name string, tokens []device.Token, size int) []store.Jo
 		if _, err := f.js.PublishJob(f.ctx, "shop", job.Bulk, j); err != nil {
 			f.t.Fatal(err)
 		}
-		keys = append(keys, store.JobKey{App: "shop", Lane: job.Bulk, Root: id})
+		keys = append(keys, store.JobKey{App: "shop", Lane: job.Bulk, ID: id})
 	}
 	return keys
 }
@@ -509,7 +509,7 @@ func (r *records) reject(from, to int) store.JobKey {
 	if err := <-stored; err != nil {
 		r.t.Fatal(err)
 	}
-	return store.JobKey{App: "shop", Lane: job.Bulk, Root: o.ID}
+	return store.JobKey{App: "shop", Lane: job.Bulk, ID: o.ID}
 }
 
 // open returns which jobs are not complete.
@@ -695,7 +695,7 @@ func TestFuseFreezesRemovals(t *testing.T) {
 	if got := r.states(); got[device.Live] != 1000 {
 		t.Errorf("got %v, want 1000 live", got)
 	}
-	if n := r.open(store.JobKey{App: "shop", Lane: job.Bulk, Root: "dead"}); n != 0 {
+	if n := r.open(store.JobKey{App: "shop", Lane: job.Bulk, ID: "dead"}); n != 0 {
 		t.Error("the notification: got open, want settled")
 	}
 }

@@ -131,7 +131,7 @@ func (h *healing) tell(o job.JobOutcome) {
 	if err := <-stored; err != nil {
 		h.t.Fatal(err)
 	}
-	k := store.JobKey{App: "shop", Lane: job.Bulk, Root: o.ID}
+	k := store.JobKey{App: "shop", Lane: job.Bulk, ID: o.ID}
 	if !slices.Contains(h.jobs, k) {
 		h.jobs = append(h.jobs, k)
 	}
@@ -234,7 +234,7 @@ func TestFailOverIsHealed(t *testing.T) {
 	// And it goes on.
 	h.tell(outcome("later", 30, 33))
 	h.recorded()
-	if got, err := h.set.Progress(h.ctx, []store.JobKey{{App: "shop", Lane: job.Bulk, Root: "later"}}); err != nil || got[0].Counts[job.Accepted] != 3 {
+	if got, err := h.set.Progress(h.ctx, []store.JobKey{{App: "shop", Lane: job.Bulk, ID: "later"}}); err != nil || got[0].Counts[job.Accepted] != 3 {
 		t.Errorf("later: got %+v, %v, want 3 accepted", got, err)
 	}
 }

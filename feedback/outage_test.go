@@ -137,7 +137,7 @@ func TestRedisTakesNothing(t *testing.T) {
 			if got, ok := d.device("shop", token(2)); !ok || got.User != "u-1" || got.Record.State == device.Removed {
 				t.Errorf("the one that was registered: got %+v, %t", got, ok)
 			}
-			progress, err := d.set.Progress(ctx, []store.JobKey{{App: "shop", Lane: job.Bulk, Root: "a"}})
+			progress, err := d.set.Progress(ctx, []store.JobKey{{App: "shop", Lane: job.Bulk, ID: "a"}})
 			if err != nil || progress[0].Counts[job.Accepted] != 3 || progress[0].Counts[job.Rejected] != 1 || progress[0].Duplicates != 0 {
 				t.Errorf("progress: got %+v, %v, want 3 accepted and 1 rejected, once", progress, err)
 			}

@@ -291,7 +291,7 @@ func (r *Recorder) appendVerdicts(dst []store.Verdict, message *parsed, at place
 func (r *Recorder) settlement(o *parsed, at place, rules *ruling) (store.Settlement, bool) {
 	jo := &o.Jobs[at.job]
 	st := store.Settlement{
-		Job: store.JobKey{App: o.App, Lane: o.Lane, Root: jo.ID}, Sequence: o.sequence,
+		Job: store.JobKey{App: o.App, Lane: o.Lane, ID: jo.ID}, Sequence: o.sequence,
 		Whole: jo.Whole, Complete: jo.Complete, Total: jo.Total,
 	}
 	if rules.windowed[[2]int{at.message, at.job}] {

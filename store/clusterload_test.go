@@ -176,7 +176,7 @@ func (l *load) step(t *testing.T, w *writer) bool {
 }
 
 func (w *writer) job() store.JobKey {
-	return store.JobKey{App: app, Lane: job.Bulk, Root: fmt.Sprint("job-", w.n)}
+	return store.JobKey{App: app, Lane: job.Bulk, ID: fmt.Sprint("job-", w.n)}
 }
 
 // scan reads all buckets again and again, and wants what nobody changes in each

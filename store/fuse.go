@@ -61,7 +61,7 @@ type Rejection struct {
 	Token      device.Token
 	Generation uint32 // of its record when it was sent to
 	Lane       job.Lane
-	Root       string // the job's id
+	JobID      string // its own, as in [JobKey]
 	Sequence   uint64 // of the outcome in OUTCOMES
 }
 
@@ -211,7 +211,7 @@ func (s *Store) TakeBack(ctx context.Context, app string, list []Rejection) (Tak
 	byJob := make(map[JobKey]int)
 	var holds []call
 	for i := range list {
-		k := JobKey{App: app, Lane: list[i].Lane, Root: list[i].Root}
+		k := JobKey{App: app, Lane: list[i].Lane, ID: list[i].JobID}
 		n, ok := byJob[k]
 		if !ok {
 			n = len(holds)
@@ -263,13 +263,13 @@ const rejectionVersion = 1
 const rejectionHead = 1 + 4 + 1 + 8 + 2
 
 func packRejection(r *Rejection) string {
-	b := make([]byte, 0, rejectionHead+len(r.Root)+r.Token.Len())
+	b := make([]byte, 0, rejectionHead+len(r.JobID)+r.Token.Len())
 	b = append(b, rejectionVersion)
 	b = binary.BigEndian.AppendUint32(b, r.Generation)
 	b = append(b, byte(r.Lane))
 	b = binary.BigEndian.AppendUint64(b, r.Sequence)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(r.Root)))
-	b = append(b, r.Root...)
+	b = binary.BigEndian.AppendUint16(b, uint16(len(r.JobID)))
+	b = append(b, r.JobID...)
 	return string(append(b, r.Token.Raw()...))
 }
 
@@ -286,6 +286,6 @@ func unpackRejection(s string) (Rejection, error) {
 	}
 	return Rejection{
 		Generation: binary.BigEndian.Uint32(b), Lane: job.Lane(b[4]), Sequence: binary.BigEndian.Uint64(b[5:]),
-		Root: s[rejectionHead : rejectionHead+n], Token: device.TokenFromRaw(s[rejectionHead+n:]),
+		JobID: s[rejectionHead : rejectionHead+n], Token: device.TokenFromRaw(s[rejectionHead+n:]),
 	}, nil
 }

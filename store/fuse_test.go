@@ -16,7 +16,7 @@ var window = store.FuseWindow{App: app, Environment: device.Production}
 func rejections(sequence uint64, from, to int) []store.Rejection {
 	var list []store.Rejection
 	for n := from; n < to; n++ {
-		list = append(list, store.Rejection{Token: token(n), Generation: 1, Lane: job.Bulk, Root: jobKey.Root, Sequence: sequence})
+		list = append(list, store.Rejection{Token: token(n), Generation: 1, Lane: job.Bulk, JobID: jobKey.ID, Sequence: sequence})
 	}
 	return list
 }

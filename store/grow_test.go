@@ -276,7 +276,7 @@ func (m *model) op() {
 		want, err2 := m.plain.Delete(ctx, app, tok, device.Deleted)
 		m.same("Delete", got, want, err, err2)
 	case n < 13:
-		list := []store.Rejection{{Token: m.anyToken(), Root: "a"}}
+		list := []store.Rejection{{Token: m.anyToken(), JobID: "a"}}
 		list[0].Generation = m.entry(m.plain, list[0].Token).Record.Generation
 		got, err := st.TakeBack(ctx, app, list)
 		want, err2 := m.plain.TakeBack(ctx, app, list)

@@ -26,10 +26,10 @@ const (
 type JobKey struct {
 	App  string
 	Lane job.Lane
-	Root string // the job's id; a redriven one has one of its own
+	ID   string // its own: a redriven one does not have that of its root
 }
 
-func (k JobKey) String() string { return k.App + "/" + k.Lane.String() + "/" + k.Root }
+func (k JobKey) String() string { return k.App + "/" + k.Lane.String() + "/" + k.ID }
 
 // Progress says what of a job is settled. The zero value: nothing is known.
 type Progress struct {

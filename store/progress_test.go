@@ -10,7 +10,7 @@ import (
 	"github.com/pushfleet/pushfleet/store"
 )
 
-var jobKey = store.JobKey{App: app, Lane: job.Bulk, Root: "order/4711}"}
+var jobKey = store.JobKey{App: app, Lane: job.Bulk, ID: "order/4711}"}
 
 // settlement tells of recipients n to n+len(results)-1.
 func settlement(sequence uint64, n int, results ...job.Result) store.Settlement {

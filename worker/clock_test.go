@@ -67,7 +67,7 @@ func TestClockIsSet(t *testing.T) {
 // A next try that a worker with a wrong clock has put off for a year is made.
 func TestRetryOfAnotherYear(t *testing.T) {
 	f := setup(t, nil)
-	key := store.JobKey{App: "shop", Lane: job.Bulk, Root: "late"}
+	key := store.JobKey{App: "shop", Lane: job.Bulk, ID: "late"}
 	if err := f.set.HandBack(f.ctx, key, store.HandBack{RetryAt: time.Now().AddDate(1, 0, 0), Attempts: 1}); err != nil {
 		t.Fatal(err)
 	}

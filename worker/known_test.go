@@ -16,7 +16,7 @@ func TestSecondDeliveryThatJetStreamForgot(t *testing.T) {
 		t.Run("id "+id, func(t *testing.T) {
 			f := setup(t, nil)
 			p := f.publish(job.Transactional, newJob(id, token(1), token(2)))
-			key := store.JobKey{App: "shop", Lane: job.Transactional, Root: p.ID}
+			key := store.JobKey{App: "shop", Lane: job.Transactional, ID: p.ID}
 			// What a worker before has left behind.
 			if _, err := f.set.Guard(f.ctx, []store.Claim{{App: "shop", Lane: job.Transactional, ID: p.ID, Sequence: p.Sequence}}); err != nil {
 				t.Fatal(err)
@@ -43,7 +43,7 @@ func TestSecondDeliveryThatJetStreamForgot(t *testing.T) {
 func TestDelayThatJetStreamForgot(t *testing.T) {
 	f := setup(t, nil)
 	p := f.publish(job.Transactional, newJob("a", token(1)))
-	key := store.JobKey{App: "shop", Lane: job.Transactional, Root: p.ID}
+	key := store.JobKey{App: "shop", Lane: job.Transactional, ID: p.ID}
 	if _, err := f.set.Guard(f.ctx, []store.Claim{{App: "shop", Lane: job.Transactional, ID: p.ID, Sequence: p.Sequence}}); err != nil {
 		t.Fatal(err)
 	}

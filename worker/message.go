@@ -72,7 +72,7 @@ type recipient struct {
 }
 
 func (m *message) key() store.JobKey {
-	return store.JobKey{App: m.lane.app.Name, Lane: m.lane.lane, Root: m.id}
+	return store.JobKey{App: m.lane.app.Name, Lane: m.lane.lane, ID: m.id}
 }
 
 // continues returns the id of the job that a redriven one continues, or "".

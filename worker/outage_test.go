@@ -60,7 +60,7 @@ func TestRedisOutOfMemory(t *testing.T) {
 	}
 	f.eventually("progress is counted", func() (string, bool) {
 		p, err := f.set.Progress(f.ctx, []store.JobKey{
-			{App: "shop", Lane: job.Transactional, Root: "inline"}, {App: "shop", Lane: job.Transactional, Root: "users"},
+			{App: "shop", Lane: job.Transactional, ID: "inline"}, {App: "shop", Lane: job.Transactional, ID: "users"},
 		})
 		if err != nil {
 			return err.Error(), false
@@ -93,12 +93,12 @@ func TestRedisHangs(t *testing.T) {
 
 	server.Freeze(t)
 	f.publish(job.Transactional, &job.Job{ID: "users", To: job.Recipients{Users: []string{"ada"}}, Notification: &job.Notification{Title: "x"}})
-	keys := []store.JobKey{{App: "shop", Lane: job.Transactional, Root: "users"}}
+	keys := []store.JobKey{{App: "shop", Lane: job.Transactional, ID: "users"}}
 	const jobs = 5
 	for n := range jobs {
 		// One after the other: each finds it hanging.
 		id := fmt.Sprintf("inline-%d", n)
-		keys = append(keys, store.JobKey{App: "shop", Lane: job.Transactional, Root: id})
+		keys = append(keys, store.JobKey{App: "shop", Lane: job.Transactional, ID: id})
 		published := time.Now()
 		f.publish(job.Transactional, newJob(id, token(10+n), token(20+n)))
 		if counts := results(f.completed(id)); counts["accepted"] != 2 {

@@ -138,7 +138,7 @@ func TestRedrivenLetterIsSentOnce(t *testing.T) {
 	}
 	f.eventually("progress of both is their own", func() (string, bool) {
 		p, err := f.set.Progress(f.ctx, []store.JobKey{
-			{App: "shop", Lane: job.Transactional, Root: "order-1"}, {App: "shop", Lane: job.Transactional, Root: done.ID},
+			{App: "shop", Lane: job.Transactional, ID: "order-1"}, {App: "shop", Lane: job.Transactional, ID: done.ID},
 		})
 		return fmt.Sprintf("%+v %v", p, err), err == nil && p[0].Complete && p[0].Counts[job.Rejected] == 2 && p[0].Duplicates == 0 &&
 			p[1].Complete && p[1].Counts[job.Accepted] == 2 && p[1].Duplicates == 0

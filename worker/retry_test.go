@@ -80,7 +80,7 @@ func (u *unavailable) answer(n *apns.Notification) apns.Response {
 
 func (f *fixture) progressOf(lane job.Lane, id string) store.Progress {
 	f.t.Helper()
-	p, err := f.set.Progress(f.ctx, []store.JobKey{{App: "shop", Lane: lane, Root: id}})
+	p, err := f.set.Progress(f.ctx, []store.JobKey{{App: "shop", Lane: lane, ID: id}})
 	if err != nil {
 		f.t.Fatal(err)
 	}

@@ -50,12 +50,12 @@ func TestJobIsSentAndSettled(t *testing.T) {
 			t.Errorf("expiration: got %d, want about %d", n.Expiration, want)
 		}
 	}
-	progress, err := f.set.Progress(f.ctx, []store.JobKey{{App: "shop", Lane: job.Transactional, Root: "order-1"}})
+	progress, err := f.set.Progress(f.ctx, []store.JobKey{{App: "shop", Lane: job.Transactional, ID: "order-1"}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	f.eventually("progress is complete", func() (string, bool) {
-		progress, err = f.set.Progress(f.ctx, []store.JobKey{{App: "shop", Lane: job.Transactional, Root: "order-1"}})
+		progress, err = f.set.Progress(f.ctx, []store.JobKey{{App: "shop", Lane: job.Transactional, ID: "order-1"}})
 		return fmt.Sprintf("%+v %v", progress, err), err == nil && progress[0].Complete && progress[0].Counts[job.Accepted] == 3 && progress[0].Duplicates == 0
 	})
 }
@@ -204,7 +204,7 @@ func TestRecordsEnvironmentRoutes(t *testing.T) {
 		t.Errorf("sent: got %d to sandbox, %d to production, want 1 and 1", len(s), len(p))
 	}
 	f.eventually("progress counts both", func() (string, bool) {
-		p, err := f.set.Progress(f.ctx, []store.JobKey{{App: "shop", Lane: job.Transactional, Root: "both"}})
+		p, err := f.set.Progress(f.ctx, []store.JobKey{{App: "shop", Lane: job.Transactional, ID: "both"}})
 		return fmt.Sprintf("%+v %v", p, err), err == nil && p[0].Complete && p[0].Counts[job.Accepted] == 2 && p[0].Duplicates == 0
 	})
 }
@@ -277,7 +277,7 @@ func TestReregistrationBetweenSendAndAnswer(t *testing.T) {
 	f.publish(job.Transactional, newJob("race", token(1)))
 	f.completed("race")
 	f.eventually("recorder is done", func() (string, bool) {
-		p, err := f.set.Progress(f.ctx, []store.JobKey{{App: "shop", Lane: job.Transactional, Root: "race"}})
+		p, err := f.set.Progress(f.ctx, []store.JobKey{{App: "shop", Lane: job.Transactional, ID: "race"}})
 		return fmt.Sprintf("%+v %v", p, err), err == nil && p[0].Complete
 	})
 	entries, err := f.set.Lookup(f.ctx, "shop", tokens(1, 2), nil)
@@ -312,7 +312,7 @@ func TestSecondJobOfAnIDIsNotSent(t *testing.T) {
 		t.Errorf("sent: got %d, want 1", len(sent))
 	}
 	f.eventually("counts are of one job", func() (string, bool) {
-		p, err := f.set.Progress(f.ctx, []store.JobKey{{App: "shop", Lane: job.Bulk, Root: "once"}})
+		p, err := f.set.Progress(f.ctx, []store.JobKey{{App: "shop", Lane: job.Bulk, ID: "once"}})
 		return fmt.Sprintf("%+v %v", p, err), err == nil && p[0].Complete && p[0].Counts[job.Accepted] == 1 && p[0].Duplicates == 0
 	})
 }
@@ -410,7 +410,7 @@ func TestRefusedCredentialStopsTheRoute(t *testing.T) {
 	f.start(options{})
 	f.publish(job.Transactional, newJob("one", token(1)))
 	<-f.sender.seen
-	key := store.JobKey{App: "shop", Lane: job.Transactional, Root: "one"}
+	key := store.JobKey{App: "shop", Lane: job.Transactional, ID: "one"}
 	f.eventually("retry is remembered", func() (string, bool) {
 		p, err := f.set.Progress(f.ctx, []store.JobKey{key})
 		return fmt.Sprintf("%+v %v", p, err), err == nil && time.Until(p[0].RetryAt) > 20*time.Second
@@ -419,7 +419,7 @@ func TestRefusedCredentialStopsTheRoute(t *testing.T) {
 		f.publish(job.Transactional, newJob(fmt.Sprintf("more-%d", n), token(n)))
 	}
 	f.eventually("all are handed back", func() (string, bool) {
-		p, err := f.set.Progress(f.ctx, []store.JobKey{{App: "shop", Lane: job.Transactional, Root: "more-19"}})
+		p, err := f.set.Progress(f.ctx, []store.JobKey{{App: "shop", Lane: job.Transactional, ID: "more-19"}})
 		return fmt.Sprintf("%+v %v", p, err), err == nil && !p[0].RetryAt.IsZero()
 	})
 	if n := len(f.sender.got()); n != 1 {
@@ -463,7 +463,7 @@ func TestMarksAreToldNotSentAgain(t *testing.T) {
 	var lost lostOutcomes
 	first := f.start(options{name: "w1", outcomes: func(worker.Outcomes) worker.Outcomes { return &lost }})
 	f.publish(job.Transactional, newJob("m", tokens(0, 10)...))
-	key := store.JobKey{App: "shop", Lane: job.Transactional, Root: "m"}
+	key := store.JobKey{App: "shop", Lane: job.Transactional, ID: "m"}
 	f.eventually("all are marked", func() (string, bool) {
 		p, err := f.set.Progress(f.ctx, []store.JobKey{key})
 		return fmt.Sprintf("%+v %v", p, err), err == nil && len(p[0].Marked) == 10
@@ -616,7 +616,7 @@ func TestNewRefuses(t *testing.T) {
 // was, the rest as expired.
 func TestExpiredMeanwhile(t *testing.T) {
 	f := setup(t, nil)
-	key := store.JobKey{App: "shop", Lane: job.Bulk, Root: "e"}
+	key := store.JobKey{App: "shop", Lane: job.Bulk, ID: "e"}
 	err := f.set.MarkSettled(f.ctx, []store.Mark{{Job: key, Recipients: []store.Marked{
 		{Hash: job.RecipientHash(token(0)), Recipient: job.Recipient{Result: job.Accepted}},
 	}}})

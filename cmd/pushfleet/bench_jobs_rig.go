@@ -457,7 +457,7 @@ func (b *jobsRig) received(ctx context.Context, n int, sums apnstest.Sums) error
 func (b *jobsRig) complete(ctx context.Context, lane job.Lane, name string, n, tokens int) error {
 	keys := make([]store.JobKey, n/tokens)
 	for i := range keys {
-		keys[i] = store.JobKey{App: benchApp, Lane: lane, Root: fmt.Sprintf("%s-%d", name, i)}
+		keys[i] = store.JobKey{App: benchApp, Lane: lane, ID: fmt.Sprintf("%s-%d", name, i)}
 	}
 	for part := range slices.Chunk(keys, 1000) {
 		progress, err := b.set.Progress(ctx, part)

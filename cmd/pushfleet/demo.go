@@ -295,7 +295,7 @@ func (d *demo) countFleet(ctx context.Context, s *demoSummary, ids []string, tok
 	}
 	keys := make([]store.JobKey, len(ids))
 	for i, id := range ids {
-		keys[i] = store.JobKey{App: demoApp, Lane: job.Bulk, Root: id}
+		keys[i] = store.JobKey{App: demoApp, Lane: job.Bulk, ID: id}
 	}
 	progress, err := d.set.Progress(ctx, keys)
 	if err != nil {

@@ -243,7 +243,7 @@ func (v *verdict) judgeProgress(f *fleet, l *load) error {
 	for orders := range slices.Chunk(l.orders, batch) {
 		keys := make([]store.JobKey, len(orders))
 		for i, o := range orders {
-			keys[i] = store.JobKey{App: app, Lane: o.lane, Root: o.id}
+			keys[i] = store.JobKey{App: app, Lane: o.lane, ID: o.id}
 		}
 		progress, err := f.set.Progress(f.ctx, keys)
 		if err != nil {
