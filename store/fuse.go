@@ -62,6 +62,8 @@ type Rejection struct {
 	Generation uint32 // of its record when it was sent to
 	Lane       job.Lane
 	JobID      string // its own, as in [JobKey]
+	Campaign   string // of a range of it: its id, and the range's number
+	Range      int
 	Sequence   uint64 // of the outcome in OUTCOMES
 }
 
@@ -211,12 +213,12 @@ func (s *Store) TakeBack(ctx context.Context, app string, list []Rejection) (Tak
 	byJob := make(map[JobKey]int)
 	var holds []call
 	for i := range list {
-		k := JobKey{App: app, Lane: list[i].Lane, ID: list[i].JobID}
+		k := JobKey{App: app, Lane: list[i].Lane, ID: list[i].JobID, Campaign: list[i].Campaign, Range: list[i].Range}
 		n, ok := byJob[k]
 		if !ok {
 			n = len(holds)
 			byJob[k] = n
-			holds = append(holds, call{keys: progressKeys(k), args: []any{int(progressTTL.Seconds())}})
+			holds = append(holds, call{keys: progressKeys(k), args: []any{int(k.ttl().Seconds()), int(totalsTTL.Seconds())}})
 		}
 		holds[n].args = append(holds[n].args, hashField(job.RecipientHash(list[i].Token)), list[i].Sequence)
 	}
@@ -257,35 +259,59 @@ func (s *Store) ClaimCanary(ctx context.Context, app string, env device.Environm
 }
 
 // The packed form of a rejection: version, generation, lane, sequence, length of
-// the job's id, the id, the device token; numbers are big endian.
-const rejectionVersion = 1
+// the job's id, the id, the device token; numbers are big endian. Of a range of a
+// campaign, which is the second version, its number in four bytes is before the
+// length, and the id is the campaign's.
+const (
+	rejectionVersion = 1
+	rejectionOfRange = 2
 
-const rejectionHead = 1 + 4 + 1 + 8 + 2
+	rejectionHead = 1 + 4 + 1 + 8
+)
 
 func packRejection(r *Rejection) string {
-	b := make([]byte, 0, rejectionHead+len(r.JobID)+r.Token.Len())
-	b = append(b, rejectionVersion)
+	b := make([]byte, 0, rejectionHead+4+2+len(r.JobID)+len(r.Campaign)+r.Token.Len())
+	version, id := byte(rejectionVersion), r.JobID
+	if r.Campaign != "" {
+		version, id = rejectionOfRange, r.Campaign
+	}
+	b = append(b, version)
 	b = binary.BigEndian.AppendUint32(b, r.Generation)
 	b = append(b, byte(r.Lane))
 	b = binary.BigEndian.AppendUint64(b, r.Sequence)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(r.JobID)))
-	b = append(b, r.JobID...)
+	if version == rejectionOfRange {
+		b = binary.BigEndian.AppendUint32(b, uint32(r.Range))
+	}
+	b = binary.BigEndian.AppendUint16(b, uint16(len(id)))
+	b = append(b, id...)
 	return string(append(b, r.Token.Raw()...))
 }
 
 var errRejection = errors.New("a packed rejection is damaged, or a newer version wrote it")
 
 func unpackRejection(s string) (Rejection, error) {
-	if len(s) < rejectionHead || s[0] != rejectionVersion {
+	b := []byte(s)
+	if len(b) < rejectionHead || b[0] != rejectionVersion && b[0] != rejectionOfRange {
 		return Rejection{}, errRejection
 	}
-	b := []byte(s[1:rejectionHead])
-	n := int(binary.BigEndian.Uint16(b[13:]))
-	if len(s) < rejectionHead+n {
+	r := Rejection{
+		Generation: binary.BigEndian.Uint32(b[1:]), Lane: job.Lane(b[5]), Sequence: binary.BigEndian.Uint64(b[6:]),
+	}
+	id := &r.JobID
+	rest := b[rejectionHead:]
+	if b[0] == rejectionOfRange {
+		if len(rest) < 4 {
+			return Rejection{}, errRejection
+		}
+		id, r.Range, rest = &r.Campaign, int(binary.BigEndian.Uint32(rest)), rest[4:]
+	}
+	if len(rest) < 2 {
 		return Rejection{}, errRejection
 	}
-	return Rejection{
-		Generation: binary.BigEndian.Uint32(b), Lane: job.Lane(b[4]), Sequence: binary.BigEndian.Uint64(b[5:]),
-		JobID: s[rejectionHead : rejectionHead+n], Token: device.TokenFromRaw(s[rejectionHead+n:]),
-	}, nil
+	n := int(binary.BigEndian.Uint16(rest))
+	if rest = rest[2:]; len(rest) < n {
+		return Rejection{}, errRejection
+	}
+	*id, r.Token = string(rest[:n]), device.TokenFromRaw(string(rest[n:]))
+	return r, nil
 }

@@ -16,12 +16,30 @@ import (
 // counted from the last delivery; JetStream's own window covers two minutes.
 const guardTTL = 24 * time.Hour
 
-// Claim asks for a job's id on behalf of the message at a place in JOBS.
+// Claim asks for a job's id on behalf of the message at a place in JOBS. Or, with
+// a Campaign, for a range of it: no job's id is in its way then, and Lane and ID
+// do not count.
 type Claim struct {
 	App      string
 	Lane     job.Lane
 	ID       string
+	Campaign string // id
+	Range    int
 	Sequence uint64
+}
+
+func (c *Claim) String() string {
+	if c.Campaign != "" {
+		return c.App + "/campaigns/" + c.Campaign + "/" + strconv.Itoa(c.Range)
+	}
+	return c.App + "/" + c.Lane.String() + "/" + c.ID
+}
+
+func (c *Claim) ttl() time.Duration {
+	if c.Campaign != "" {
+		return rangeTTL
+	}
+	return guardTTL
 }
 
 // Claimed is what became of a [Claim].
@@ -43,8 +61,9 @@ const (
 func (s *Store) Guard(ctx context.Context, claims []Claim) ([]Claimed, error) {
 	pipe := s.client.Pipeline()
 	replies := make([]*redis.StatusCmd, len(claims))
-	for i, c := range claims {
-		replies[i] = pipe.SetArgs(ctx, guardKey(c), c.Sequence, redis.SetArgs{Mode: "NX", Get: true, TTL: guardTTL})
+	for i := range claims {
+		c := &claims[i]
+		replies[i] = pipe.SetArgs(ctx, guardKey(c), c.Sequence, redis.SetArgs{Mode: "NX", Get: true, TTL: c.ttl()})
 	}
 	if err := s.exec(ctx, pipe); err != nil {
 		return nil, fmt.Errorf("guard %d jobs: %w", len(claims), err)
@@ -56,12 +75,12 @@ func (s *Store) Guard(ctx context.Context, claims []Claim) ([]Claimed, error) {
 		switch {
 		case errors.Is(err, redis.Nil):
 		case err != nil:
-			return nil, fmt.Errorf("guard job %s/%s/%s: %w", claims[i].App, claims[i].Lane, claims[i].ID, err)
+			return nil, fmt.Errorf("guard job %s: %w", &claims[i], err)
 		case held == strconv.FormatUint(claims[i].Sequence, 10):
 			claimed[i] = Again
 			// A message that is tried for days keeps its id: else another one could
 			// take it, and the redelivery would be the duplicate.
-			renew.Expire(ctx, guardKey(claims[i]), guardTTL)
+			renew.Expire(ctx, guardKey(&claims[i]), claims[i].ttl())
 		default:
 			claimed[i] = Taken
 		}

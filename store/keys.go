@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
 	"strconv"
 )
@@ -28,7 +29,17 @@ import (
 //	pf:{j:<app>/<lane>/<id>}:h    SET     hashes of recipients whose rejection was taken back (progress_hold.lua)
 //	pf:guard:<app>/<lane>/<id>    STRING  place in JOBS of the message that has the id
 //
-// Device tokens are raw bytes. <tag> is the tag's key in base64. <bucket> is a number below the app's bucket
+// and of campaigns:
+//
+//	pf:{c:<app>/<campaign>/<group>}:n            HASH    n:<label>, ranges, matched, devices, duplicates: of all its ranges
+//	pf:{c:<app>/<campaign>/<group>}:<range>:p    HASH    as of a job, and devices
+//	pf:{c:<app>/<campaign>/<group>}:<range>:s    HASH    as of a job; what was rejected has the label after the sequence
+//	pf:{c:<app>/<campaign>/<group>}:<range>:h    SET     as of a job
+//	pf:{c:<app>/<campaign>/<group>}:<range>:g    STRING  place in JOBS of the message of the range
+//
+// Device tokens are raw bytes. <campaign> is its id, or a hash of it (campaignKey),
+// and <group> the range's number by rangesTogether: ranges of a group share a slot of
+// a cluster, so that one script may write their progress and their totals. <tag> is the tag's key in base64. <bucket> is a number below the app's bucket
 // count, or below indexSplit times that for users and installs; device tokens of more than shortToken bytes are in buckets of their
 // own, with an L before the number. What is in braces is Redis Cluster's hash
 // tag: the keys of one bucket live together, so that one script may write them,
@@ -126,7 +137,58 @@ func tagKeys(id tagID, n uint32) (short, long string) {
 // growthKey is where the growth of an app's tags is kept.
 func growthKey(app string) string { return "pf:{" + app + "}:tags" }
 
-func progressKey(k JobKey) string { return "pf:{j:" + k.String() + "}:p" }
-func settledKey(k JobKey) string  { return "pf:{j:" + k.String() + "}:s" }
-func heldKey(k JobKey) string     { return "pf:{j:" + k.String() + "}:h" }
-func guardKey(c Claim) string     { return "pf:guard:" + c.App + "/" + c.Lane.String() + "/" + c.ID }
+// rangesTogether is how many ranges of a campaign share a hash of totals.
+//
+// choice: a campaign of a million devices is then a handful of hashes to add up, and
+// one of a hundred million still spreads over a whole cluster.
+const rangesTogether = 256
+
+// campaignKey stands for a campaign's id in keys: the id itself, or a hash of it
+// behind a mark that no such id has, where it holds what keys must not.
+func campaignKey(id string) string {
+	if len(id) <= 64 && validApp(id) {
+		return id
+	}
+	sum := sha256.Sum256([]byte(id))
+	return "#" + base64.RawURLEncoding.EncodeToString(sum[:16])
+}
+
+// groupKey begins the keys of a group of a campaign's ranges.
+func groupKey(app, campaign string, group int) string {
+	return "pf:{c:" + app + "/" + campaignKey(campaign) + "/" + strconv.Itoa(group) + "}:"
+}
+
+// rangeKey is the key of a range that ends in kind.
+func rangeKey(app, campaign string, n int, kind string) string {
+	return groupKey(app, campaign, n/rangesTogether) + strconv.Itoa(n) + ":" + kind
+}
+
+// totalsKey is where a group of a campaign's ranges is counted.
+func totalsKey(app, campaign string, group int) string { return groupKey(app, campaign, group) + "n" }
+
+func (k JobKey) key(kind string) string {
+	if k.isRange() {
+		return rangeKey(k.App, k.Campaign, k.Range, kind)
+	}
+	return "pf:{j:" + k.String() + "}:" + kind
+}
+
+func progressKey(k JobKey) string { return k.key("p") }
+func settledKey(k JobKey) string  { return k.key("s") }
+func heldKey(k JobKey) string     { return k.key("h") }
+
+// progressKeys are those that scripts take: the totals too, if it is a range.
+func progressKeys(k JobKey) []string {
+	keys := []string{progressKey(k), settledKey(k), heldKey(k)}
+	if k.isRange() {
+		keys = append(keys, totalsKey(k.App, k.Campaign, k.Range/rangesTogether))
+	}
+	return keys
+}
+
+func guardKey(c *Claim) string {
+	if c.Campaign != "" {
+		return rangeKey(c.App, c.Campaign, c.Range, "g")
+	}
+	return "pf:guard:" + c.App + "/" + c.Lane.String() + "/" + c.ID
+}

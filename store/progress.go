@@ -20,16 +20,41 @@ const (
 	// settledTTL is how long a complete job keeps the hashes of its recipients: as
 	// long as a recorder may go back and apply outcomes again, with room to spare.
 	settledTTL = time.Hour
+	// rangeTTL is how long what is known of a campaign's range outlives its last
+	// change. choice: a campaign may be paused for a month.
+	rangeTTL = 35 * 24 * time.Hour
+	// totalsTTL is how long a campaign's counts outlive their last change.
+	totalsTTL = 90 * 24 * time.Hour
 )
 
-// JobKey names a job: what its progress is kept under.
+// JobKey names a job: what its progress is kept under. Or, with a Campaign, a
+// range of it, which is settled like a job; what else names a job, but the app, does
+// not count then.
 type JobKey struct {
 	App  string
 	Lane job.Lane
-	ID   string // its own: a redriven one does not have that of its root
+	ID   string // the job's own; a redriven one has one of its own
+
+	Campaign string // its id; empty: a job
+	Range    int    // from 0
 }
 
-func (k JobKey) String() string { return k.App + "/" + k.Lane.String() + "/" + k.ID }
+func (k JobKey) isRange() bool { return k.Campaign != "" }
+
+// ttl is how long progress outlives its last change.
+func (k JobKey) ttl() time.Duration {
+	if k.isRange() {
+		return rangeTTL
+	}
+	return progressTTL
+}
+
+func (k JobKey) String() string {
+	if k.isRange() {
+		return k.App + "/campaigns/" + k.Campaign + "/" + strconv.Itoa(k.Range)
+	}
+	return k.App + "/" + k.Lane.String() + "/" + k.ID
+}
 
 // Progress says what of a job is settled. The zero value: nothing is known.
 type Progress struct {
@@ -94,7 +119,9 @@ func parseProgress(state, settled map[string]string, held []string) (Progress, e
 		}
 		switch result, isCount := strings.CutPrefix(field, "n:"); {
 		case isCount:
-			p.Counts[job.Result(result)] = int(n)
+			// Of a range it is a label: a result, and perhaps a reason.
+			result, _, _ := strings.Cut(result, ":")
+			p.Counts[job.Result(result)] += int(n)
 		case field == "retry_at":
 			p.RetryAt = time.UnixMilli(n)
 		case field == "keep":
@@ -183,7 +210,7 @@ func (s *Store) MarkSettled(ctx context.Context, marks []Mark) error {
 	calls := make([]call, len(marks))
 	for i, m := range marks {
 		args := make([]any, 0, 1+2*len(m.Recipients))
-		args = append(args, int(progressTTL.Seconds()))
+		args = append(args, int(m.Job.ttl().Seconds()))
 		for j := range m.Recipients {
 			args = append(args, hashField(m.Recipients[j].Hash), "m"+formatMark(&m.Recipients[j].Recipient))
 		}
@@ -241,7 +268,7 @@ type HandBack struct {
 
 // HandBack remembers when a job may be tried again.
 func (s *Store) HandBack(ctx context.Context, k JobKey, h HandBack) error {
-	args := []any{int(progressTTL.Seconds()), h.RetryAt.UnixMilli(), h.Attempts}
+	args := []any{int(k.ttl().Seconds()), h.RetryAt.UnixMilli(), h.Attempts}
 	for hash, wait := range h.Waiting {
 		args = append(args, hashField(hash), fmt.Sprintf("r%d,%d", wait.Attempts, wait.RetryAt.UnixMilli()))
 	}
@@ -260,11 +287,25 @@ type Settlement struct {
 	// told before. Complete: with it, all are settled.
 	Whole, Complete bool
 	Total           int
+	// Devices of a range that were looked at for it, the recipients among them. Of a
+	// job it does not count.
+	Devices int
 	// Keep is how long the job's message must be kept, because a rejection among
 	// the results may be taken back; 0: not at all.
 	Keep    time.Duration
 	Hashes  []uint64
 	Results []job.Result // of the recipient at the same index in Hashes
+	// Labels are what the recipients of a range are counted under, in the order of
+	// Results: a result, and where there is more to say, a colon and a reason, such as
+	// "rejected:Unregistered". Nil: the results alone.
+	Labels []string
+}
+
+func (st *Settlement) label(i int) string {
+	if st.Labels != nil {
+		return st.Labels[i]
+	}
+	return string(st.Results[i])
 }
 
 // Settled says what a [Settlement] changed.
@@ -329,19 +370,16 @@ func (s *Store) Settle(ctx context.Context, settlements []Settlement) ([]Settled
 func (st *Settlement) isWhole() bool { return st.Whole && st.Complete && st.Keep == 0 }
 
 func (s *Store) wholeCall(st *Settlement) call {
-	args := []any{int(progressTTL.Seconds()), st.Sequence, st.Total}
-	rest := st.Results
-	counts := make(map[job.Result]int)
-	for len(rest) > 0 {
-		n := 1 // results come in long runs: all accepted ones first
-		for n < len(rest) && rest[n] == rest[0] {
-			n++
+	args := []any{int(st.Job.ttl().Seconds()), int(totalsTTL.Seconds()), st.Sequence, st.Total, st.Devices}
+	counts := make(map[string]int)
+	for i, n := 0, len(st.Hashes); i < n; {
+		label, first := st.label(i), i
+		for i++; i < n && st.label(i) == label; i++ { // they come in long runs: all accepted ones first
 		}
-		counts[rest[0]] += n
-		rest = rest[n:]
+		counts[label] += i - first
 	}
-	for result, n := range counts {
-		args = append(args, string(result), n)
+	for label, n := range counts {
+		args = append(args, label, n)
 	}
 	return call{keys: progressKeys(st.Job), args: args}
 }
@@ -351,16 +389,13 @@ func (s *Store) partCall(st *Settlement) call {
 	if st.Complete {
 		complete = 1
 	}
-	args := make([]any, 0, 6+2*len(st.Hashes))
-	args = append(args, int(progressTTL.Seconds()), st.Sequence, complete, st.Total, int(settledTTL.Seconds()), st.Keep.Milliseconds())
+	args := make([]any, 0, 8+2*len(st.Hashes))
+	args = append(args, int(st.Job.ttl().Seconds()), int(totalsTTL.Seconds()), st.Sequence, complete, st.Total, st.Devices,
+		int(settledTTL.Seconds()), st.Keep.Milliseconds())
 	for i, h := range st.Hashes {
-		args = append(args, hashField(h), string(st.Results[i]))
+		args = append(args, hashField(h), st.label(i))
 	}
 	return call{keys: progressKeys(st.Job), args: args}
-}
-
-func progressKeys(k JobKey) []string {
-	return []string{progressKey(k), settledKey(k), heldKey(k)}
 }
 
 func hashField(h uint64) string {

@@ -23,8 +23,12 @@ func preludes(name string) []string {
 		return []string{"fence", "bytes", "slots"}
 	case "drop", "erase", "leave", "swap", "take":
 		return []string{"fence"}
-	case "fuse_again", "fuse_count", "progress_part", "removals":
+	case "fuse_again", "fuse_count", "removals":
 		return []string{"bytes", "record"}
+	case "progress_part":
+		return []string{"bytes", "record", "totals"}
+	case "progress_hold":
+		return []string{"totals"}
 	default:
 		return nil
 	}

@@ -1,17 +1,23 @@
 -- Takes back that recipients of a job were rejected: they are to be sent to
--- again. What another outcome said of them stands.
--- KEYS: progress, settled, held. ARGV: seconds to live, then 8-byte hash and
--- sequence of the outcome that told the rejection, repeated.
+-- again. What another outcome said of them stands: one that told all of them at once
+-- had no such rejection (progress_whole.lua).
+-- KEYS: progress, settled, held, of a range totals. ARGV: seconds to live, seconds
+-- that totals live, then 8-byte hash and sequence of the outcome that told the
+-- rejection, repeated.
 -- Returns how many are open now because of this call.
+if redis.call('HEXISTS', KEYS[1], 'by') == 1 then return 0 end
+local before = KEYS[4] and complete()
 local opened = 0
-for i = 2, #ARGV, 2 do
+for i = 3, #ARGV, 2 do
   local was = redis.call('HGET', KEYS[2], ARGV[i])
-  if was == ARGV[i + 1] then
-    redis.call('HINCRBY', KEYS[1], 'n:rejected', -1)
+  local by, label = string.match(was or '', '^(%d+) ?(.*)')
+  if by == ARGV[i + 1] then
+    if label == '' then label = 'rejected' end
+    count('n:' .. label, -1)
     redis.call('HDEL', KEYS[2], ARGV[i])
-    was = false
+    by = nil
   end
-  if not was or string.find(was, '^[mr]') then
+  if not by then
     opened = opened + redis.call('SADD', KEYS[3], ARGV[i])
   end
 end
@@ -23,4 +29,5 @@ if redis.call('SCARD', KEYS[3]) > 0 then
   end
   for k = 1, 3 do redis.call('EXPIRE', KEYS[k], ARGV[1]) end
 end
+if before then total(before, ARGV[2]) end
 return opened

@@ -1,11 +1,12 @@
 -- Adds some recipients of a job to what is settled, and counts each once.
--- KEYS: progress, settled, held. ARGV: seconds to live, sequence of the outcome, 1
--- if with this the job is complete, total, seconds that hashes live after that,
--- milliseconds that the job's message must be kept (0: none), then 8-byte hash and
--- result, repeated.
+-- KEYS: progress, settled, held, of a range totals. ARGV: seconds to live, seconds
+-- that totals live, sequence of the outcome, 1 if with this the job is complete, total,
+-- devices, seconds that hashes live after that, milliseconds that the job's message
+-- must be kept (0: none), then 8-byte hash and label, repeated.
 -- A hash's value is "m…" while only marked by a worker, "r…" while it waits for a
 -- retry, and else the sequence of the outcome that settled it. That tells an
--- outcome that is applied again from a second outcome.
+-- outcome that is applied again from a second outcome. A label that is more than the
+-- result comes after it, since a rejection may be taken back.
 -- A job with held recipients (progress_hold.lua) is not done before those are
 -- settled, whatever an outcome says.
 -- That an outcome held duplicates is remembered too, under its sequence and its first
@@ -13,49 +14,55 @@
 -- Once a job is done its hashes live on for a while. What comes later cannot be told
 -- from what is counted, and is not counted.
 -- Returns counted, duplicates.
-local seq = ARGV[2]
+local seq = ARGV[3]
 local whole = redis.call('HGET', KEYS[1], 'by')
 local counted, duplicates = 0, 0
 if not whole and redis.call('HGET', KEYS[1], 'done') == '1' and redis.call('EXISTS', KEYS[2]) == 0 then
   return {0, 0}
 end
-for i = 7, #ARGV, 2 do
+local before = KEYS[4] and complete()
+for i = 9, #ARGV, 2 do
   local was = redis.call('HGET', KEYS[2], ARGV[i])
-  if was == seq or (not was and whole == seq) then
+  local by = was and string.match(was, '^%d+')
+  if by == seq or (not was and whole == seq) then
     -- applied again
-  elseif whole or (was and not string.find(was, '^[mr]')) then
+  elseif whole or by then
     duplicates = duplicates + 1
   else
-    redis.call('HSET', KEYS[2], ARGV[i], seq)
+    local value = seq
+    if string.find(ARGV[i + 1], '^rejected:') then value = seq .. ' ' .. ARGV[i + 1] end
+    redis.call('HSET', KEYS[2], ARGV[i], value)
     redis.call('SREM', KEYS[3], ARGV[i])
-    redis.call('HINCRBY', KEYS[1], 'n:' .. ARGV[i + 1], 1)
+    count('n:' .. ARGV[i + 1], 1)
     counted = counted + 1
   end
 end
-if duplicates > 0 and redis.call('HSETNX', KEYS[1], 'd:' .. seq .. ':' .. ARGV[7], duplicates) == 0 then
+if duplicates > 0 and redis.call('HSETNX', KEYS[1], 'd:' .. seq .. ':' .. ARGV[9], duplicates) == 0 then
   duplicates = 0
 end
 if duplicates > 0 then
-  redis.call('HINCRBY', KEYS[1], 'duplicates', duplicates)
+  count('duplicates', duplicates)
 end
-if ARGV[6] ~= '0' then
-  redis.call('HSET', KEYS[1], 'keep', clock('0') + tonumber(ARGV[6]))
+if ARGV[8] ~= '0' then
+  redis.call('HSET', KEYS[1], 'keep', clock('0') + tonumber(ARGV[8]))
 end
 redis.call('EXPIRE', KEYS[1], ARGV[1])
-local complete = ARGV[3] == '1'
-if complete then
-  redis.call('HSET', KEYS[1], 'total', ARGV[4])
+local last = ARGV[4] == '1'
+if last then
+  redis.call('HSET', KEYS[1], 'total', ARGV[5])
+  if KEYS[4] then redis.call('HSETNX', KEYS[1], 'devices', ARGV[6]) end
   redis.call('HDEL', KEYS[1], 'retry_at')
 end
 if redis.call('SCARD', KEYS[3]) > 0 then
-  if complete then redis.call('HSET', KEYS[1], 'told', '1') end
+  if last then redis.call('HSET', KEYS[1], 'told', '1') end
   redis.call('EXPIRE', KEYS[2], ARGV[1])
-elseif complete or redis.call('HGET', KEYS[1], 'told') == '1' then
+elseif last or redis.call('HGET', KEYS[1], 'told') == '1' then
   redis.call('HSET', KEYS[1], 'done', '1')
   redis.call('HDEL', KEYS[1], 'told')
   redis.call('EXPIRE', KEYS[1], ARGV[1])
-  redis.call('EXPIRE', KEYS[2], ARGV[5])
+  redis.call('EXPIRE', KEYS[2], ARGV[7])
 elseif redis.call('HGET', KEYS[1], 'done') ~= '1' then
   redis.call('EXPIRE', KEYS[2], ARGV[1])
 end
+if before then total(before, ARGV[2]) end
 return {counted, duplicates}
