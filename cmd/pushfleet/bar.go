@@ -14,7 +14,7 @@ import (
 // few seconds elsewhere, nothing if it is to be quiet.
 type bar struct {
 	w           io.Writer
-	what        string
+	what, unit  string // what is done, and to what, in the plural
 	total, done int
 	moving      *progressbar.ProgressBar // nil: not on a terminal
 	quiet       bool
@@ -25,12 +25,12 @@ type bar struct {
 // sayEvery is how often a line is written where there is no terminal.
 const sayEvery = 5 * time.Second
 
-func newBar(w io.Writer, total int, what string, quiet bool) *bar {
-	b := &bar{w: w, what: what, total: total, quiet: quiet, said: time.Now()}
+func newBar(w io.Writer, total int, what, unit string, quiet bool) *bar {
+	b := &bar{w: w, what: what, unit: unit, total: total, quiet: quiet, said: time.Now()}
 	if f, ok := w.(*os.File); ok && !quiet && term.IsTerminal(int(f.Fd())) {
 		b.moving = progressbar.NewOptions(total,
 			progressbar.OptionSetWriter(w), progressbar.OptionSetDescription(fmt.Sprintf("%-12s", what)),
-			progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString(""),
+			progressbar.OptionShowCount(), progressbar.OptionShowIts(), progressbar.OptionSetItsString(unit),
 			progressbar.OptionThrottle(100*time.Millisecond), progressbar.OptionSetWidth(30),
 		)
 	}
@@ -56,7 +56,7 @@ func newBytesBar(w io.Writer, total int64, what string) *bar {
 func (b *bar) progress() string {
 	switch {
 	case !b.bytes:
-		return fmt.Sprintf("%d of %d", b.done, b.total)
+		return fmt.Sprintf("%d of %d %s", b.done, b.total, b.unit)
 	case b.total == 0:
 		return fmt.Sprintf("%.1f MB", float64(b.done)/1e6)
 	default:

@@ -163,7 +163,7 @@ func benchFairness(ctx context.Context, f benchFairnessFlags, talk io.Writer) (r
 		return nil, err
 	}
 	kinds := sickKinds()
-	progress := newBar(talk, f.rounds*2*len(kinds), "fairness", f.json)
+	progress := newBar(talk, f.rounds*2*len(kinds), "fairness", "measurements", f.json)
 	var alone, aloneP99 []float64
 	rates, ratios, p99s := make([][]float64, len(kinds)), make([][]float64, len(kinds)), make([][]float64, len(kinds))
 	if _, _, err := b.measure(ctx, nil); err != nil { // to warm up

@@ -153,7 +153,7 @@ func benchmarkJobs(ctx context.Context, f benchJobsFlags, talk io.Writer) (r *be
 		return nil, errors.Join(err, rig.stop())
 	}
 	defer func() { err = errors.Join(err, rig.stop()) }()
-	progress := newBar(talk, f.n, "registering", f.json)
+	progress := newBar(talk, f.n, "registering", "devices", f.json)
 	if err := rig.register(ctx, f.n, progress.add); err != nil {
 		return nil, err
 	}

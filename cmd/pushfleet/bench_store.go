@@ -215,7 +215,7 @@ func (b *benchStoreRun) redis(ctx context.Context) (options *redis.Options, stop
 // memory measures the bytes of a device, on a server that has nothing else. While
 // the devices with tags are in it, their registrations are measured too.
 func (b *benchStoreRun) memory(ctx context.Context, r *benchStoreResult) error {
-	progress := newBar(b.talk, 3*b.flags.devices, "memory", b.flags.json)
+	progress := newBar(b.talk, 3*b.flags.devices, "memory", "devices", b.flags.json)
 	for _, m := range []struct {
 		bytes *float64
 		rate  *float64
@@ -427,7 +427,7 @@ func (b *benchStoreRun) part(round, of int) (from, to int) {
 // rates fills both, a part in each round, and then reads them.
 func (b *benchStoreRun) rates(ctx context.Context, r *benchStoreResult) error {
 	n := b.flags.devices
-	progress := newBar(b.talk, 2*n+2*b.flags.rounds*2*n, "rates", b.flags.json)
+	progress := newBar(b.talk, 2*n+2*b.flags.rounds*2*n, "rates", "devices", b.flags.json)
 	fill := func(inSet, bare bool, add func(ctx context.Context, from, to int) error) timed {
 		return func(ctx context.Context, round int) (int, time.Duration, error) {
 			from, to := b.part(round, n)
@@ -598,7 +598,7 @@ func (b *benchStoreRun) lookupSet(ctx context.Context, _ int) (n int, took time.
 // latencies measures calls of one device, one after the other.
 func (b *benchStoreRun) latencies(ctx context.Context, r *benchStoreResult) error {
 	calls := min(4000, b.flags.devices)
-	progress := newBar(b.talk, 4*b.flags.rounds*calls, "one by one", b.flags.json)
+	progress := newBar(b.talk, 4*b.flags.rounds*calls, "one by one", "calls", b.flags.json)
 	var dst []store.Entry
 	works := []struct {
 		to *latency
@@ -644,7 +644,7 @@ func (b *benchStoreRun) latencies(ctx context.Context, r *benchStoreResult) erro
 // removals removes a tenth of all devices, as when APNs calls them dead.
 func (b *benchStoreRun) removals(ctx context.Context, r *benchStoreResult) error {
 	n := b.flags.devices / 10
-	progress := newBar(b.talk, 2*n, "removals", b.flags.json)
+	progress := newBar(b.talk, 2*n, "removals", "devices", b.flags.json)
 	dead := time.Now().Add(time.Hour).UnixMilli()
 	rates, err := b.compare(ctx, progress, func(ctx context.Context, round int) (int, time.Duration, error) {
 		from, to := b.part(round, n)

@@ -116,7 +116,7 @@ func (r *redriving) run(ctx context.Context, streams *stream.Streams, d *stream.
 	if err := confirm(in, progress, r.yes, "Redrive them?"); err != nil {
 		return err
 	}
-	if err := r.redrive(ctx, d, total, out, progress); err != nil {
+	if err := r.redrive(ctx, d, goes.letters, out, progress); err != nil {
 		return err
 	}
 	return r.left(&stays)
@@ -174,7 +174,7 @@ func (r *redriving) lookAtWorkers(ctx context.Context, streams *stream.Streams) 
 
 // redrive redrives what is meant, letter by letter.
 func (r *redriving) redrive(ctx context.Context, d *stream.DeadLetters, total int, out, progress io.Writer) error {
-	b := newBar(progress, total, "redrive", false)
+	b := newBar(progress, total, "redrive", "letters", false)
 	pace := pacer{rate: r.rate}
 	letters, recipients, again := 0, 0, 0
 	err := r.each(ctx, d, func(l *stream.DeadLetter) error {
@@ -189,7 +189,7 @@ func (r *redriving) redrive(ctx context.Context, d *stream.DeadLetters, total in
 		whole, err := d.Letter(one, l.Sequence)
 		if errors.Is(err, stream.ErrNoLetter) {
 			again++ // somebody else was faster
-			b.add(weight(l))
+			b.add(1)
 			return nil
 		}
 		if err != nil {
@@ -198,7 +198,7 @@ func (r *redriving) redrive(ctx context.Context, d *stream.DeadLetters, total in
 		done, err := d.Redrive(one, whole)
 		if done.ID != "" {
 			letters, recipients = letters+1, recipients+l.Recipients
-			b.add(weight(l))
+			b.add(1)
 		}
 		if done.Again {
 			again++
@@ -337,7 +337,7 @@ func (p *purging) run(ctx context.Context, d *stream.DeadLetters, in io.Reader, 
 		fmt.Fprintf(out, "deleted %s\n", plural(meant.letters, "letter", "letters"))
 		return nil
 	}
-	b := newBar(progress, meant.letters, "purge", false)
+	b := newBar(progress, meant.letters, "purge", "letters", false)
 	deleted := 0
 	err = p.each(ctx, d, func(l *stream.DeadLetter) error {
 		one, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadTimeout)

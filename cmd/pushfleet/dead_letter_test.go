@@ -158,7 +158,7 @@ func TestDeadLetterLife(t *testing.T) {
 	// Redriven.
 	r.faults(`{}`)
 	began := time.Now()
-	r.want(0, []string{"dead-letter", "redrive", "--reason", "PayloadTooLarge", "--rate", "400", "--yes"}, "redrove 1000 letters to 1000 recipients")
+	r.want(0, []string{"dead-letter", "redrive", "--reason", "PayloadTooLarge", "--rate", "400", "--yes"}, "redrive: 1000 of 1000 letters, done", "redrove 1000 letters to 1000 recipients")
 	if took := time.Since(began); took < 2400*time.Millisecond {
 		t.Errorf("1000 letters at 400 a second: took %s, want 2.5 s at least", took)
 	}
@@ -196,7 +196,7 @@ func TestDeadLetterLife(t *testing.T) {
 	r.want(0, []string{"dead-letter", "redrive", fmt.Sprint(n + 1), "--yes"}, "redrove 1 letter to 0 recipients")
 	r.inStream(js, stream.Jobs, 0)
 	r.inStream(js, stream.Dead, 1)
-	r.want(0, []string{"dead-letter", "purge", "--reason", "to.tokens", "--yes"}, "deleted 1 letter")
+	r.want(0, []string{"dead-letter", "purge", "--reason", "to.tokens", "--yes"}, "purge: 1 of 1 letters, done", "deleted 1 letter")
 	r.inStream(js, stream.Dead, 0)
 	if err := r.stop(w); err != nil {
 		t.Errorf("worker: %v", err)

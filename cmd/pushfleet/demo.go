@@ -206,7 +206,7 @@ func demoTokens(seed uint64, n int) []device.Token {
 }
 
 func (d *demo) register(ctx context.Context, tokens []device.Token) error {
-	bar := newBar(d.talk, len(tokens), "registering", d.flags.json)
+	bar := newBar(d.talk, len(tokens), "registering", "devices", d.flags.json)
 	defer bar.finish()
 	for batch := range slices.Chunk(tokens, 8192) {
 		regs := make([]device.Registration, len(batch))
@@ -251,7 +251,7 @@ func (d *demo) send(ctx context.Context, tokens []device.Token) (ids []string, l
 		_, err := producer.FromStreams(d.streams).EnqueueBatch(ctx, demoApp, job.Bulk, jobs)
 		published <- err
 	}()
-	bar := newBar(d.talk, len(tokens), "sending", d.flags.json)
+	bar := newBar(d.talk, len(tokens), "sending", "notifications", d.flags.json)
 	defer bar.finish()
 	for left := len(jobs); left > 0; {
 		msg, err := it.Next(jetstream.NextContext(ctx))

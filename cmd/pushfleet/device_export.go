@@ -205,7 +205,7 @@ func (e *exporting) write(ctx context.Context, out io.Writer, file *os.File, pro
 	if err != nil {
 		return err
 	}
-	b := newBar(progress, int(total), "export", false)
+	b := newBar(progress, int(total), "export", "devices", false)
 	var entries []store.Entry
 	var devices []device.Device
 	var written time.Time

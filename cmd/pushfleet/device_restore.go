@@ -205,7 +205,7 @@ func scanAll(ctx context.Context, set *store.Store, app, what string, progress i
 	if err != nil {
 		return err
 	}
-	b := newBar(progress, int(total), what, false)
+	b := newBar(progress, int(total), what, "devices", false)
 	var entries []store.Entry
 	for from := 0; from < buckets; from += scanStep {
 		if ctx.Err() != nil {
