@@ -18,6 +18,7 @@ import (
 
 	"github.com/pushfleet/pushfleet/api"
 	"github.com/pushfleet/pushfleet/config"
+	"github.com/pushfleet/pushfleet/internal/clock"
 )
 
 func newAPI(g *globals) *cobra.Command {
@@ -65,6 +66,7 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 	}
 	reg := newRegistry()
 	watch := newRedisWatch(set, log, reg)
+	day := clock.New(clock.Config{Logger: log, Metrics: reg})
 	apps := make(map[string]api.App, len(cfg.Apps))
 	for name, app := range cfg.Apps {
 		apps[name] = api.App{Environment: app.Environment}
@@ -72,12 +74,12 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 	door, err := api.New(api.Config{
 		Keys: set, Registrations: set, TokenSet: set, Apps: apps,
 		RateLimit: cfg.API.RateLimit, MaxBatchBytes: int64(cfg.API.MaxBatchBytes),
-		Version: version, Logger: log, Metrics: reg,
+		Version: version, Logger: log, Metrics: reg, Now: day.Now,
 	})
 	if err != nil {
 		return err
 	}
-	probes := newOps(reg, watch.ready, watch.notes)
+	probes := newOps(reg, watch.ready, day.Notes, watch.notes)
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/livez", "/readyz", "/metrics":
@@ -87,8 +89,9 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 		}
 	})
 	watching, stopWatching := context.WithCancel(ctx)
-	var watcher sync.WaitGroup
-	watcher.Go(func() { watch.run(watching) })
+	var watchers sync.WaitGroup
+	watchers.Go(func() { watch.run(watching) })
+	watchers.Go(func() { _ = day.Run(watching) }) // it returns nil
 	err = serveAPI(ctx, cfg.API, h, log, func(a net.Addr) {
 		log.Info("serves the HTTP API", zap.Stringer("address", a), zap.Bool("tls", cfg.API.CertFile != ""))
 		if serving != nil {
@@ -96,7 +99,7 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 		}
 	})
 	stopWatching()
-	watcher.Wait()
+	watchers.Wait()
 	return errors.Join(err, door.Close())
 }
 

@@ -146,6 +146,9 @@ func TestAPI(t *testing.T) {
 	if err != nil || !bytes.Contains(metrics, []byte(`pushfleet_http_requests_total{class="2xx",method="PUT",route="/v1/apps/{app}/devices/{token}"} 2`)) {
 		t.Errorf("metrics: %v: got none for two registrations", err)
 	}
+	if !bytes.Contains(metrics, []byte("pushfleet_clock_ahead_seconds 0")) {
+		t.Error("metrics: got no clock, want the time of day to come through one")
+	}
 	if err := r.stop(p); err != nil {
 		t.Errorf("SIGTERM: %v, want a clean end", err)
 	}
