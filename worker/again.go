@@ -56,7 +56,7 @@ func (a *again) send() {
 	for i := range retries {
 		r := &retries[i]
 		if !a.may(r, now) {
-			a.w.apply(a.ctx, r.item, r.response, r.otherwise)
+			a.w.apply(a.ctx, r.item, r.response, r.otherwise, now)
 			continue
 		}
 		r.m.recipients[r.i].attempts++

@@ -180,14 +180,13 @@ func (w *Worker) answered(ctx context.Context, route *Route, it item, n *apns.No
 		again.add(retry{item: it, notification: next, response: resp, otherwise: d})
 		return
 	}
-	w.apply(ctx, it, resp, d)
+	w.apply(ctx, it, resp, d, now)
 }
 
 // apply does with one recipient what was decided.
-func (w *Worker) apply(ctx context.Context, it item, resp apns.Response, d Decision) {
+func (w *Worker) apply(ctx context.Context, it item, resp apns.Response, d Decision, now time.Time) {
 	m := it.m
 	r := &m.recipients[it.i]
-	now := w.cfg.Now()
 	var last bool
 	switch d.Action {
 	case Accept:

@@ -120,28 +120,30 @@ func (c *Clock) Ahead() time.Duration {
 	return st.ahead
 }
 
-// look compares the clocks.
+// look compares the clocks. It is called several times for every notification, and
+// makes a new state only where it keeps one.
 func (c *Clock) look() (Reading, *state) {
 	for {
 		was := c.state.Load()
 		now := c.system()
 		elapsed := now.Monotonic - was.at.Monotonic
 		step := now.Wall.Round(0).Sub(was.at.Wall.Round(0)) - elapsed
-		next := state{at: now, ahead: was.ahead, since: was.since}
+		ahead, since := was.ahead, was.since
 		switch {
 		case step.Abs() > tolerance:
-			if next.ahead += step; next.ahead.Abs() <= tolerance {
-				next.ahead = 0
+			if ahead += step; ahead.Abs() <= tolerance {
+				ahead = 0
 			}
-			next.since = now.Monotonic
+			since = now.Monotonic
 		case was.ahead != 0 && now.Monotonic-was.since >= c.adopt:
-			next.ahead = 0
+			ahead = 0
 		case elapsed < compareEvery && elapsed >= 0:
 			return now, was
 		}
-		if c.state.CompareAndSwap(was, &next) {
-			c.tell(was, &next, step)
-			return now, &next
+		next := &state{at: now, ahead: ahead, since: since}
+		if c.state.CompareAndSwap(was, next) {
+			c.tell(was, next, step)
+			return now, next
 		}
 	}
 }

@@ -136,8 +136,16 @@ func TestRunNoticesByItself(t *testing.T) {
 	})
 }
 
+func TestNowAllocatesNothing(t *testing.T) { //nolint:paralleltest // counts the allocations of the process
+	c := clock.New(clock.Config{Adopt: time.Hour})
+	if got := testing.AllocsPerRun(100, func() { c.Now() }); got != 0 {
+		t.Errorf("allocations: got %v, want 0", got)
+	}
+}
+
 func BenchmarkNow(b *testing.B) {
 	c := clock.New(clock.Config{})
+	b.ReportAllocs()
 	for b.Loop() {
 		_ = c.Now()
 	}
