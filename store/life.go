@@ -131,17 +131,29 @@ func (s *Store) Unheal(ctx context.Context) error {
 // ClaimHealing reports whether by is the one to heal a life of Redis, for so long:
 // nobody else is, or by was before.
 func (s *Store) ClaimHealing(ctx context.Context, life, by string, lease time.Duration) (bool, error) {
-	held, err := s.client.SetArgs(ctx, healingKey+life, by, redis.SetArgs{Mode: "NX", Get: true, TTL: lease}).Result()
-	switch {
-	case errors.Is(err, redis.Nil):
-		return true, nil
-	case err != nil:
+	ok, err := s.claim(ctx, healingKey+life, by, lease)
+	if err != nil {
 		return false, fmt.Errorf("claim the healing of redis: %w", err)
-	case held != by:
-		return false, nil
 	}
-	if err := s.client.PExpire(ctx, healingKey+life, lease).Err(); err != nil {
-		return false, fmt.Errorf("keep the healing of redis: %w", err)
+	return ok, nil
+}
+
+// ClaimWork reports whether by is the one to do some work, for so long: nobody else
+// is, or by was before, whose lease begins anew. A process that stands still for
+// longer than its lease is not told that another one has the work now.
+func (s *Store) ClaimWork(ctx context.Context, name, by string, lease time.Duration) (bool, error) {
+	ok, err := s.claim(ctx, workKey(name), by, lease)
+	if err != nil {
+		return false, fmt.Errorf("claim work %s: %w", name, err)
 	}
-	return true, nil
+	return ok, nil
+}
+
+func (s *Store) claim(ctx context.Context, key, by string, lease time.Duration) (bool, error) {
+	calls := []call{{keys: []string{key}, args: []any{by, max(lease.Milliseconds(), 1)}}}
+	if err := s.run(ctx, "claim", calls); err != nil {
+		return false, err
+	}
+	n, err := sum(calls)
+	return n == 1, err
 }

@@ -134,3 +134,26 @@ func TestLifeOfACluster(t *testing.T) {
 		}
 	}
 }
+
+func TestClaimWork(t *testing.T) {
+	onBoth(t, func(t *testing.T, f *fixture) {
+		claim := func(name, by string, lease time.Duration, want bool) {
+			t.Helper()
+			if got, err := f.ClaimWork(t.Context(), name, by, lease); err != nil || got != want {
+				t.Errorf("%s claims %s: got %t, %v, want %t", by, name, got, err, want)
+			}
+		}
+		claim("expand", "a", time.Hour, true)
+		claim("expand", "b", time.Hour, false)
+		claim("other", "b", time.Hour, true)
+		claim("expand", "a", 2*time.Hour, true)
+		if ttl := f.client.PTTL(t.Context(), "pf:work:expand").Val(); ttl < time.Hour {
+			t.Errorf("lease after it was claimed again: got %s, want two hours", ttl)
+		}
+		if err := f.client.Del(t.Context(), "pf:work:expand").Err(); err != nil { // it ran out
+			t.Fatal(err)
+		}
+		claim("expand", "b", time.Hour, true)
+		claim("expand", "a", time.Hour, false)
+	})
+}
