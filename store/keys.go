@@ -36,6 +36,7 @@ import (
 //	pf:{c:<app>/<campaign>/<group>}:<range>:s    HASH    as of a job; what was rejected has the label after the sequence
 //	pf:{c:<app>/<campaign>/<group>}:<range>:h    SET     as of a job
 //	pf:{c:<app>/<campaign>/<group>}:<range>:g    STRING  place in JOBS of the message of the range
+//	pf:{c:<app>/<campaign>}:pace                 STRING  microseconds since the epoch, permits taken then (pace.lua)
 //	pf:work:<name>                               STRING  who is at it (claim.lua)
 //
 // Device tokens are raw bytes. <campaign> is its id, or a hash of it (campaignKey),
@@ -166,6 +167,11 @@ func rangeKey(app, campaign string, n int, kind string) string {
 
 // totalsKey is where a group of a campaign's ranges is counted.
 func totalsKey(app, campaign string, group int) string { return groupKey(app, campaign, group) + "n" }
+
+// paceKey is where the pace of a campaign is kept.
+func paceKey(app, campaign string) string {
+	return "pf:{c:" + app + "/" + campaignKey(campaign) + "}:pace"
+}
 
 // workKey says who is at some work.
 func workKey(name string) string { return "pf:work:" + name }
