@@ -34,8 +34,9 @@ type NATS struct {
 	Replicas       int // of streams and buckets, 1 to 5
 	ConnectTimeout time.Duration
 
-	// Bytes that the streams reserve where they do not exist yet.
-	JobsBytes, OutcomesBytes, DevicesBytes, DeadBytes int
+	// Bytes that the streams, and the bucket of campaigns, reserve where they do not
+	// exist yet.
+	JobsBytes, OutcomesBytes, DevicesBytes, DeadBytes, CampaignsBytes int
 }
 
 // Redis says how to reach the token set.

@@ -19,7 +19,7 @@ func defaults() config.Config {
 	return config.Config{
 		NATS: config.NATS{
 			URL: "nats://127.0.0.1:4222", Replicas: 1, ConnectTimeout: 5 * time.Second,
-			JobsBytes: 16 << 30, OutcomesBytes: 8 << 30, DevicesBytes: 1 << 30, DeadBytes: 2 << 30,
+			JobsBytes: 16 << 30, OutcomesBytes: 8 << 30, DevicesBytes: 1 << 30, DeadBytes: 2 << 30, CampaignsBytes: 256 << 20,
 		},
 		Redis: config.Redis{Addresses: []string{"127.0.0.1:6379"}},
 		API:   config.API{Listen: ":8080", RateLimit: 5000, MaxBatchBytes: 1 << 20, DrainTimeout: 10 * time.Second},
@@ -72,6 +72,7 @@ nats:
   outcomes_bytes: 16777216
   devices_bytes: 16777217
   dead_bytes: 16777218
+  campaigns_bytes: 16777219
 redis:
   addresses: [a:1, "[::1]:2"]
   username: ru
@@ -131,7 +132,7 @@ apps:
 	}
 	check("nats", got.NATS, config.NATS{
 		URL: "tls://a:4222, tls://b:4222", User: "u", Password: config.NewSecret("0123"), Replicas: 3, ConnectTimeout: 90 * time.Second,
-		JobsBytes: 1_000_000_000_000, OutcomesBytes: 16777216, DevicesBytes: 16777217, DeadBytes: 16777218,
+		JobsBytes: 1_000_000_000_000, OutcomesBytes: 16777216, DevicesBytes: 16777217, DeadBytes: 16777218, CampaignsBytes: 16777219,
 		TLS: config.TLS{Enabled: true, CAFile: in("ca.pem"), CertFile: "/abs/c.pem", KeyFile: in("sub/k.pem")},
 	})
 	check("redis", got.Redis, config.Redis{

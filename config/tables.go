@@ -40,6 +40,7 @@ func (c *NATS) fields() []field {
 		{key: "outcomes_bytes", value: integer(&c.OutcomesBytes, leastStreamBytes, mostStreamBytes), def: "8589934592", doc: "The same for OUTCOMES, which keeps a week. When it is full, workers stop taking until there is room."},
 		{key: "devices_bytes", value: integer(&c.DevicesBytes, leastStreamBytes, mostStreamBytes), def: "1073741824", doc: "The same for DEVICES, the queue of registrations. When it is full, publishers are told so."},
 		{key: "dead_bytes", value: integer(&c.DeadBytes, leastStreamBytes, mostStreamBytes), def: "2147483648", doc: "The same for DEAD. When it is full, what should go there stays in JOBS and is tried again."},
+		{key: "campaigns_bytes", value: integer(&c.CampaignsBytes, leastStreamBytes, mostStreamBytes), def: "268435456", doc: "The same for the bucket of campaigns. When three quarters of it are used, none can be created until some that have ended are deleted."},
 	}
 }
 

@@ -204,7 +204,7 @@ func (p *Publisher) flush(last context.Context, flushes chan<- *flush) {
 
 func (p *Publisher) publish(f *flush, pt *part) {
 	pt.at = time.Now()
-	storing, err := p.cfg.Streams.PublishOutcomes(f.outcomes.App, f.outcomes.Lane, pt.id, pt.body)
+	storing, err := p.cfg.Streams.PublishOutcomes(stream.OutcomesOf{App: f.outcomes.App, Lane: f.outcomes.Lane}, pt.id, pt.body)
 	if err != nil {
 		p.log.Warn("cannot publish outcomes", zap.Error(err))
 	}

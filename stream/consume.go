@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -37,9 +38,13 @@ type Message struct {
 	msg jetstream.Msg
 
 	App  string   // of the subject; empty for OUTCOMES
-	Lane job.Lane // of the subject
-	// LaneName is the lane as the subject spells it; only a stray's may be none.
+	Lane job.Lane // of the subject; that of ranges is bulk
+	// LaneName is the lane as the subject spells it; only a stray's may be none. It
+	// is empty for what is no job.
 	LaneName string
+	// Campaign is what [SubjectToken] made of the id of the campaign that this is a
+	// range of; empty for what is no range.
+	Campaign string
 
 	Data       []byte
 	Subject    string
@@ -210,16 +215,30 @@ func (c *Consumer) message(msg jetstream.Msg) (*Message, error) {
 	}
 	switch c.stream {
 	case Jobs:
-		if m.App, m.LaneName, err = splitJobsSubject(m.Subject); err != nil {
+		if err := m.split(); err != nil {
 			return nil, err
 		}
-		m.Lane, _ = job.ParseLane(m.LaneName) // a stray's may be unknown: it is not sent
 	case Devices:
 		if m.App, err = splitDevicesSubject(m.Subject); err != nil {
 			return nil, err
 		}
 	}
 	return m, nil
+}
+
+// split reads the subject of a message of JOBS.
+func (m *Message) split() (err error) {
+	switch {
+	case strings.HasPrefix(m.Subject, "push.ranges."):
+		m.Lane = job.Bulk
+		m.App, m.Campaign, err = splitRangesSubject(m.Subject)
+	case strings.HasPrefix(m.Subject, "push.campaigns."):
+		m.App, err = splitCampaignsSubject(m.Subject)
+	default:
+		m.App, m.LaneName, err = splitJobsSubject(m.Subject)
+		m.Lane, _ = job.ParseLane(m.LaneName) // a stray's may be unknown: it is not sent
+	}
+	return err
 }
 
 func (c *Consumer) fetchError(err error) error {

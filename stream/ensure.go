@@ -37,6 +37,17 @@ func definitions(cfg Config) []jetstream.StreamConfig {
 	dead.Retention = jetstream.LimitsPolicy
 	dead.MaxBytes = cmp.Or(cfg.DeadBytes, deadBytes)
 
+	campaigns := base
+	campaigns.Name, campaigns.Description = campaignsStream, "pushfleet campaigns and their state"
+	campaigns.Subjects = []string{campaignsKeys}
+	campaigns.Retention = jetstream.LimitsPolicy
+	campaigns.MaxBytes, campaigns.MaxMsgsPerSubject = cmp.Or(cfg.CampaignsBytes, campaignsBytes), 1
+	campaigns.AllowRollup, campaigns.DenyDelete = true, true
+	campaigns.AllowMsgTTL = true // for what is left of a deleted one
+	// Any replica could answer, and one that lags with a state of before: who changes
+	// a campaign must see what the change before it made.
+	campaigns.AllowDirect = false
+
 	jobs := base
 	jobs.Name, jobs.Description = Jobs, "pushfleet jobs and campaigns"
 	// Neither schedules nor per-message TTL: a stream with schedules refuses to
@@ -46,7 +57,7 @@ func definitions(cfg Config) []jetstream.StreamConfig {
 	jobs.Retention = jetstream.WorkQueuePolicy
 	jobs.MaxBytes = cmp.Or(cfg.JobsBytes, jobsBytes)
 	jobs.AllowAtomicPublish = true
-	return []jetstream.StreamConfig{outcomes, devices, dead, jobs}
+	return []jetstream.StreamConfig{outcomes, devices, dead, campaigns, jobs}
 }
 
 // ensure makes a stream exist. An existing one is extended by what a newer

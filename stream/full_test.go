@@ -147,7 +147,7 @@ func TestJobsHaveNoTimeToLive(t *testing.T) {
 func smallStreams(t *testing.T, cfg embedded.NATSConfig) (*stream.Streams, *testenv.JetStream, jetstream.JetStream) {
 	t.Helper()
 	js, api := newAPI(t, cfg)
-	streams, err := stream.Open(t.Context(), js.NC, stream.Config{JobsBytes: 1 << 20, OutcomesBytes: 1 << 20, DevicesBytes: 1 << 20, DeadBytes: 1 << 20})
+	streams, err := stream.Open(t.Context(), js.NC, stream.Config{JobsBytes: 1 << 20, OutcomesBytes: 1 << 20, DevicesBytes: 1 << 20, DeadBytes: 1 << 20, CampaignsBytes: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func TestFullJobsRefuseAndTakeAgain(t *testing.T) {
 		t.Errorf("asynchronously: got %v, want %v", err, stream.ErrFull)
 	}
 	// What fills JOBS leaves room for what empties it.
-	storing, err := streams.PublishOutcomes("shop", job.Bulk, "o-1", []byte("{}"))
+	storing, err := streams.PublishOutcomes(stream.OutcomesOf{App: "shop", Lane: job.Bulk}, "o-1", []byte("{}"))
 	if err != nil {
 		t.Fatal(err)
 	}

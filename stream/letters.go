@@ -293,6 +293,12 @@ func (l *DeadLetter) Refusal(now time.Time) string {
 	if _, err := splitDevicesSubject(l.Subject); err == nil {
 		return "it is a device change: it would undo what was registered since, and the app's next start repeats it"
 	}
+	if _, err := splitCampaignsSubject(l.Subject); err == nil {
+		return "it is a campaign that was to be created: correct it and create it again"
+	}
+	if _, _, err := splitRangesSubject(l.Subject); err == nil {
+		return "it is a range of a campaign: what is left of it is sent with its campaign or not at all"
+	}
 	app, _, err := splitJobsSubject(l.Subject)
 	switch {
 	case err != nil || !ValidName(app):

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/pushfleet/pushfleet/job"
@@ -19,13 +20,15 @@ const (
 
 // The key-value buckets.
 const (
-	presenceBucket = "pushfleet-workers" // worker name -> Presence, 30 s
+	presenceBucket  = "pushfleet-workers"   // worker name -> Presence, 30 s
+	campaignsBucket = "pushfleet-campaigns" // <app>.<SubjectToken(campaign)> -> campaign.Status
 )
 
 // The durables that are not one per app and lane.
 const (
 	recorderDurable = "recorder"
 	strayDurable    = "stray"
+	requestsDurable = "campaigns"
 )
 
 // The headers of our own. Dead letters carry everything but the original body
@@ -56,6 +59,20 @@ func OutcomesSubject(app string, lane job.Lane) string {
 	return "push.outcomes." + app + "." + lane.String()
 }
 
+// CampaignsSubject returns the subject for campaigns of an app that are to be
+// created.
+func CampaignsSubject(app string) string { return "push.campaigns." + app }
+
+// RangesSubject returns the subject for ranges of a campaign.
+func RangesSubject(app, campaign string) string {
+	return "push.ranges." + app + "." + SubjectToken(campaign)
+}
+
+// RangeOutcomesSubject returns the subject for outcomes of one range of a campaign.
+func RangeOutcomesSubject(app, campaign string, n int) string {
+	return OutcomesSubject(app, job.Bulk) + "." + SubjectToken(campaign) + "." + strconv.Itoa(n)
+}
+
 // AppOutcomes returns the wildcard subject for all outcomes of an app.
 func AppOutcomes(app string) string { return "push.outcomes." + app + ".>" }
 
@@ -67,6 +84,16 @@ func DeadSubject(app string) string { return "push.dead." + app }
 func MsgID(app string, lane job.Lane, id string) string {
 	return app + "/" + lane.String() + "/" + id
 }
+
+// RangeMsgID returns the Nats-Msg-Id of a range. No lane is called "c".
+func RangeMsgID(app, campaign string, n int) string {
+	return app + "/c/" + campaign + "/" + strconv.Itoa(n)
+}
+
+// rangesDurable returns the name of the durable consumer of a campaign's ranges.
+// Names of apps and campaigns have no '=', so that no two campaigns share one, nor
+// a campaign and a lane.
+func rangesDurable(app, campaign string) string { return "c=" + app + "=" + SubjectToken(campaign) }
 
 // LaneDurable returns the name of the durable consumer of an app and lane.
 func LaneDurable(app string, lane job.Lane) string { return app + "-" + lane.String() }
@@ -95,6 +122,25 @@ func ValidName(s string) bool {
 		}
 	}
 	return true
+}
+
+// splitRangesSubject returns the app, and what [SubjectToken] made of the campaign,
+// that a subject of ranges names.
+func splitRangesSubject(subject string) (app, campaign string, err error) {
+	parts := strings.Split(subject, ".")
+	if len(parts) != 4 || parts[0] != "push" || parts[1] != "ranges" {
+		return "", "", fmt.Errorf("subject %q is not push.ranges.<app>.<campaign>", subject)
+	}
+	return parts[2], parts[3], nil
+}
+
+// splitCampaignsSubject returns the app that a subject of campaigns to create names.
+func splitCampaignsSubject(subject string) (string, error) {
+	app, ok := strings.CutPrefix(subject, "push.campaigns.")
+	if !ok || app == "" || strings.Contains(app, ".") {
+		return "", fmt.Errorf("subject %q is not push.campaigns.<app>", subject)
+	}
+	return app, nil
 }
 
 // splitJobsSubject returns the app and the lane that a subject of JOBS names.

@@ -145,12 +145,34 @@ func (p *Storing) Wait(ctx context.Context) error {
 	}
 }
 
+// OutcomesOf says what outcomes are about: jobs of an app and lane or, where Campaign
+// is not empty, one range of that campaign.
+type OutcomesOf struct {
+	App      string
+	Lane     job.Lane // of a campaign not used
+	Campaign string
+	Range    int
+}
+
+func (o OutcomesOf) subject() string {
+	if o.Campaign != "" {
+		return RangeOutcomesSubject(o.App, o.Campaign, o.Range)
+	}
+	return OutcomesSubject(o.App, o.Lane)
+}
+
 // PublishOutcomes hands one outcomes message to JetStream. Published again under
 // the same id within two minutes, it is stored once.
-func (s *Streams) PublishOutcomes(app string, lane job.Lane, id string, body []byte) (*Storing, error) {
-	msg := nats.NewMsg(OutcomesSubject(app, lane))
+func (s *Streams) PublishOutcomes(of OutcomesOf, id string, body []byte) (*Storing, error) {
+	msg := nats.NewMsg(of.subject())
 	msg.Header.Set(jetstream.MsgIDHeader, id)
 	msg.Data = body
+	return s.publishAsync(msg)
+}
+
+// publishAsync hands a message to JetStream. It blocks while too many answers are
+// outstanding.
+func (s *Streams) publishAsync(msg *nats.Msg) (*Storing, error) {
 	future, err := s.js.PublishMsgAsync(msg, jetstream.WithStallWait(publishTimeout))
 	if err != nil {
 		return nil, publishError(msg.Subject, err)

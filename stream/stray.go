@@ -21,16 +21,12 @@ type Waiting struct {
 
 // JobSubjects lists the subjects of JOBS that hold jobs.
 func (s *Streams) JobSubjects(ctx context.Context) ([]Waiting, error) {
-	st, err := s.js.Stream(ctx, Jobs)
+	subjects, err := s.jobsSubjects(ctx, "push.jobs.>")
 	if err != nil {
-		return nil, fmt.Errorf("ask for stream %s: %w", Jobs, err)
-	}
-	info, err := st.Info(ctx, jetstream.WithSubjectFilter("push.jobs.>"))
-	if err != nil {
-		return nil, fmt.Errorf("list subjects of %s: %w", Jobs, err)
+		return nil, err
 	}
 	var waiting []Waiting
-	for subject, n := range info.State.Subjects {
+	for subject, n := range subjects {
 		app, lane, err := splitJobsSubject(subject)
 		if err != nil {
 			continue // another room's subject
@@ -41,7 +37,21 @@ func (s *Streams) JobSubjects(ctx context.Context) ([]Waiting, error) {
 	return waiting, nil
 }
 
-// StrayConsumer ensures the consumer of jobs that no app's consumer matches, on
+// jobsSubjects returns how many messages each subject of JOBS holds that a filter
+// matches.
+func (s *Streams) jobsSubjects(ctx context.Context, filter string) (map[string]uint64, error) {
+	st, err := s.js.Stream(ctx, Jobs)
+	if err != nil {
+		return nil, fmt.Errorf("ask for stream %s: %w", Jobs, err)
+	}
+	info, err := st.Info(ctx, jetstream.WithSubjectFilter(filter))
+	if err != nil {
+		return nil, fmt.Errorf("list subjects of %s: %w", Jobs, err)
+	}
+	return info.State.Subjects, nil
+}
+
+// StrayConsumer ensures the consumer of what no other consumer matches, on
 // exactly the given subjects. A work queue admits no overlap (error 10100), so a
 // catch-all cannot stand beside the apps' own consumers.
 func (s *Streams) StrayConsumer(ctx context.Context, subjects []string) (*Consumer, error) {

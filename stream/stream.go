@@ -36,7 +36,10 @@ type Config struct {
 	// DeadBytes bounds DEAD; 0: 2 GiB. When it is full, what should go there stays
 	// in JOBS and is tried again from time to time.
 	DeadBytes int64
-	Logger    *zap.Logger // nil: none
+	// CampaignsBytes bounds the bucket of campaigns; 0: 256 MiB. When little of it is
+	// left, no campaign can be created ([ErrFull]), and those that there are go on.
+	CampaignsBytes int64
+	Logger         *zap.Logger // nil: none
 }
 
 // Errors of [Open].
@@ -59,17 +62,19 @@ const (
 	outcomesBytes   = 8 << 30
 	devicesBytes    = 1 << 30
 	deadBytes       = 2 << 30
+	campaignsBytes  = 256 << 20
 	duplicateWindow = 2 * time.Minute
 )
 
 // Streams is the fleet's JetStream, with all streams and buckets in place. It
 // is safe for concurrent use.
 type Streams struct {
-	nc       *nats.Conn
-	js       jetstream.JetStream
-	log      *zap.Logger
-	presence jetstream.KeyValue
-	state    jetstream.KeyValue
+	nc        *nats.Conn
+	js        jetstream.JetStream
+	log       *zap.Logger
+	presence  jetstream.KeyValue
+	state     jetstream.KeyValue
+	campaigns jetstream.KeyValue
 }
 
 // Open checks the server, makes the streams and buckets exist, and returns
@@ -100,6 +105,9 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Streams, error) {
 		if err := s.ensure(ctx, want); err != nil {
 			return nil, err
 		}
+	}
+	if s.campaigns, err = js.KeyValue(ctx, campaignsBucket); err != nil {
+		return nil, fmt.Errorf("open bucket %s: %w", campaignsBucket, err)
 	}
 	s.presence, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
 		Bucket: presenceBucket, Description: "pushfleet workers and their apps",

@@ -280,7 +280,7 @@ func TestFullDead(t *testing.T) {
 // Somebody else's stream fills the server: neither jobs nor outcomes are stored.
 func TestFullServer(t *testing.T) {
 	t.Parallel()
-	of := stream.Config{JobsBytes: 8 << 20, OutcomesBytes: 8 << 20, DevicesBytes: 1 << 20, DeadBytes: 1 << 20}
+	of := stream.Config{JobsBytes: 8 << 20, OutcomesBytes: 8 << 20, DevicesBytes: 1 << 20, DeadBytes: 1 << 20, CampaignsBytes: 1 << 20}
 	f := setupOn(t, testenv.NewJetStreamOf(t, embedded.NATSConfig{MaxStore: 40 << 20}, of), nil)
 	api, err := jetstream.New(f.js.NC)
 	if err != nil {

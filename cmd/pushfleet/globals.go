@@ -94,7 +94,8 @@ func connectNATS(ctx context.Context, cfg *config.Config, role string, log *zap.
 		Replicas:  cfg.NATS.Replicas,
 		JobsBytes: int64(cfg.NATS.JobsBytes), OutcomesBytes: int64(cfg.NATS.OutcomesBytes),
 		DevicesBytes: int64(cfg.NATS.DevicesBytes), DeadBytes: int64(cfg.NATS.DeadBytes),
-		Logger: log.Named("nats"),
+		CampaignsBytes: int64(cfg.NATS.CampaignsBytes),
+		Logger:         log.Named("nats"),
 	})
 	if err != nil {
 		nc.Close()
