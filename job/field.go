@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"strings"
 	"time"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -219,7 +218,7 @@ func (o *object[T]) without(name string) *object[T] {
 // describe returns the members of the object's JSON Schema.
 func (o *object[T]) describe() string {
 	members := []string{`"type":"object"`}
-	var properties, required, dependent []string
+	var properties, required []string
 	for _, f := range o.fields {
 		p := `"` + f.name + `":{"description":` + quote(f.doc)
 		if f.schema != "" {
@@ -237,6 +236,12 @@ func (o *object[T]) describe() string {
 	if len(required) > 0 {
 		members = append(members, `"required":`+quoteAll(required))
 	}
+	return strings.Join(append(members, o.describeRules()...), ",")
+}
+
+// describeRules returns the members that say what lies between the fields.
+func (o *object[T]) describeRules() (members []string) {
+	var dependent []string
 	for _, f := range o.fields {
 		var others []string
 		for _, n := range o.needs {
@@ -267,7 +272,7 @@ func (o *object[T]) describe() string {
 	if len(all) > 0 {
 		members = append(members, `"allOf":[`+strings.Join(all, ",")+`]`)
 	}
-	return strings.Join(members, ",")
+	return members
 }
 
 // access reads and writes one field of T.
@@ -319,7 +324,7 @@ func (l textLimits) check(c *strictjson.Problems, s string) bool {
 		c.Add("is not valid UTF-8")
 	case l.max > 0 && len(s) > l.max:
 		c.Add("is %d bytes long, at most %d are allowed", len(s), l.max)
-	case l.line && !isLine(s):
+	case l.line && !strictjson.IsLine(s):
 		c.Add("must be printable characters, without a space at either end")
 	case l.enum != nil && !slices.Contains(l.enum, s):
 		got := ""
@@ -357,16 +362,6 @@ func (l textLimits) describe() string {
 		s += "," + l.schema
 	}
 	return s
-}
-
-// isLine reports whether s can stand in a header unchanged.
-func isLine(s string) bool {
-	for _, r := range s {
-		if !unicode.IsPrint(r) {
-			return false
-		}
-	}
-	return strings.TrimSpace(s) == s
 }
 
 func orList(list []string) string { return "one of " + strings.Join(list, ", ") }
@@ -767,48 +762,17 @@ func rawObject[T any](name, doc, without string, at func(*T) *json.RawMessage) f
 
 // instant is a time as RFC 3339.
 func instant[T any](name, doc string, at func(*T) *time.Time) field[T] {
-	check := func(c *strictjson.Problems, v time.Time) bool {
-		// Years beyond 9999 cannot be written; before 1970, apns-expiration would
-		// be 0 or negative, which means something else.
-		if v.Unix() <= 0 || v.UTC().Year() > 9999 {
-			c.Add("must be after 1970 and before the year 10000")
-			return false
-		}
-		return true
-	}
 	return field[T]{
 		name: name, doc: doc, schema: `"type":"string","format":"date-time"`,
-		set: func(t *T) bool { return !at(t).IsZero() },
-		encode: func(dst []byte, t *T) []byte {
-			return append(at(t).UTC().AppendFormat(append(dst, '"'), time.RFC3339Nano), '"')
-		},
+		set:    func(t *T) bool { return !at(t).IsZero() },
+		encode: func(dst []byte, t *T) []byte { return strictjson.AppendTime(dst, *at(t)) },
 		decode: func(d *strictjson.Decoder, t *T) {
-			v, ok := d.ValueOf('"', "a string")
-			if !ok {
-				return
-			}
-			parsed, ok := parseRFC3339(string(strictjson.Unquoted(v)))
-			if !ok {
-				d.Add("must be a time as RFC 3339, such as 2026-11-24T09:00:00Z")
-			} else if check(&d.Problems, parsed) {
-				*at(t) = parsed.UTC()
+			if parsed, ok := strictjson.ReadTime(d); ok && strictjson.CheckTime(&d.Problems, parsed) {
+				*at(t) = parsed
 			}
 		},
-		check: func(c *strictjson.Problems, t *T) { check(c, *at(t)) },
+		check: func(c *strictjson.Problems, t *T) { strictjson.CheckTime(c, *at(t)) },
 	}
-}
-
-// parseRFC3339 is time.Parse without what that takes beyond RFC 3339: an hour of
-// one digit, a comma, offsets of 24:00 and :60 (golang/go#54580).
-func parseRFC3339(s string) (time.Time, bool) {
-	t, err := time.Parse(time.RFC3339, s)
-	if err != nil || s[len("2006-01-02T15")] != ':' || strings.Contains(s, ",") {
-		return time.Time{}, false
-	}
-	if zone := s[len(s)-len("+07:00"):]; s[len(s)-1] != 'Z' && (zone[1:3] > "23" || zone[4:] > "59") {
-		return time.Time{}, false
-	}
-	return t, true
 }
 
 // nested is an object in an object.
@@ -861,12 +825,7 @@ func list[T, U any](name, doc string, o *object[U], at func(*T) *[]U) field[T] {
 	}
 }
 
-// appendString appends s as a JSON string with no more escapes than JSON needs.
-// Bytes that are not UTF-8 become U+FFFD.
-func appendString(dst []byte, s string) []byte {
-	dst, _ = jsontext.AppendQuote(dst, s)
-	return dst
-}
+func appendString(dst []byte, s string) []byte { return strictjson.AppendText(dst, s) }
 
 func appendStrings(dst []byte, list []string) []byte {
 	dst = append(dst, '[')

@@ -222,7 +222,7 @@ func ttlField() field[Job] {
 		case ttl < 0:
 			c.Add("must not be negative")
 		case ttl > MaxTTL:
-			c.Add("must be at most %s (30 days): APNs stores no longer", durationText(MaxTTL))
+			c.Add("must be at most %s (30 days): APNs stores no longer", strictjson.DurationText(MaxTTL))
 		default:
 			return true
 		}
@@ -232,38 +232,16 @@ func ttlField() field[Job] {
 		name: "ttl",
 		doc: "How long the job is worth sending, such as 90s, 4h or 1h30m, counted from send_after or else from when it was stored; at most 720h. " +
 			"0s: one attempt, which APNs does not store.",
-		schema: `"type":"string","pattern":"^(0|([0-9]+(\\.[0-9]*)?|\\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$"`,
+		schema: strictjson.DurationSchema,
 		set:    func(j *Job) bool { return j.HasTTL || j.TTL != 0 },
-		encode: func(dst []byte, j *Job) []byte { return appendString(dst, durationText(j.TTL)) },
+		encode: func(dst []byte, j *Job) []byte { return appendString(dst, strictjson.DurationText(j.TTL)) },
 		decode: func(d *strictjson.Decoder, j *Job) {
-			s, ok := d.Text()
-			if !ok {
-				return
-			}
-			ttl, err := time.ParseDuration(s)
-			switch {
-			case err == nil && s[0] == '-':
-				d.Add("must not be negative")
-			case err != nil || s[0] == '+':
-				d.Add("must be a duration such as 90s, 4h or 1h30m")
-			case check(&d.Problems, ttl):
+			if ttl, ok := strictjson.ReadDuration(d); ok && check(&d.Problems, ttl) {
 				j.TTL, j.HasTTL = ttl, true
 			}
 		},
 		check: func(c *strictjson.Problems, j *Job) { check(c, j.TTL) },
 	}
-}
-
-// durationText is time.Duration.String without the zeros at its end: 4h, not 4h0m0s.
-func durationText(d time.Duration) string {
-	s := d.String()
-	if strings.HasSuffix(s, "m0s") {
-		s = strings.TrimSuffix(s, "0s")
-	}
-	if strings.HasSuffix(s, "h0m") {
-		s = strings.TrimSuffix(s, "0m")
-	}
-	return s
 }
 
 // refuseReservedID keeps callers off the names of jobs without an id: seq- and

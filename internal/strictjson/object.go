@@ -1,12 +1,21 @@
 package strictjson
 
-import "math/bits"
+import (
+	"math/bits"
+	"strings"
+)
 
-// Member is one member of an object that becomes a T.
+// Member is one member of an object that becomes a T. Of an object that is only
+// read, the last four fields are not needed.
 type Member[T any] struct {
 	Name     string
 	Required bool
 	Read     func(d *Decoder, dst *T) // reads the value
+
+	Doc    string                          // what it is, in a sentence, for [Object.Schema]
+	Schema string                          // more keywords of its schema, as `"name":value`
+	Set    func(src *T) bool               // there is something to append
+	Append func(dst []byte, src *T) []byte // appends the value
 }
 
 // Object is a table of at most 64 members. It is strict: a member that is not in
@@ -18,8 +27,10 @@ func Lift[S, T any](members Object[T], of func(*S) *T) Object[S] {
 	out := make(Object[S], len(members))
 	for i, m := range members {
 		out[i] = Member[S]{
-			Name: m.Name, Required: m.Required,
-			Read: func(d *Decoder, dst *S) { m.Read(d, of(dst)) },
+			Name: m.Name, Required: m.Required, Doc: m.Doc, Schema: m.Schema,
+			Read:   func(d *Decoder, dst *S) { m.Read(d, of(dst)) },
+			Set:    func(src *S) bool { return m.Set(of(src)) },
+			Append: func(dst []byte, src *S) []byte { return m.Append(dst, of(src)) },
 		}
 	}
 	return out
@@ -61,6 +72,46 @@ func (o Object[T]) Read(d *Decoder, dst *T) (seen uint64) {
 		}
 	}
 	return seen
+}
+
+// Append appends the object with the members that are set, in the order of the
+// table. [Object.Read] reads it back.
+func (o Object[T]) Append(dst []byte, src *T) []byte {
+	dst = append(dst, '{')
+	start := len(dst)
+	for i := range o {
+		if !o[i].Set(src) {
+			continue
+		}
+		if len(dst) > start {
+			dst = append(dst, ',')
+		}
+		dst = append(AppendText(dst, o[i].Name), ':')
+		dst = o[i].Append(dst, src)
+	}
+	return append(dst, '}')
+}
+
+// Schema returns the keywords of the object's JSON Schema, less what lies between
+// its members.
+func (o Object[T]) Schema() string {
+	var properties, required []string
+	for i := range o {
+		m := &o[i]
+		text := string(AppendText(nil, m.Name)) + `:{"description":` + string(AppendText(nil, m.Doc))
+		if m.Schema != "" {
+			text += "," + m.Schema
+		}
+		properties = append(properties, text+"}")
+		if m.Required {
+			required = append(required, string(AppendText(nil, m.Name)))
+		}
+	}
+	s := `"type":"object","properties":{` + strings.Join(properties, ",") + `},"additionalProperties":false`
+	if len(required) > 0 {
+		s += `,"required":[` + strings.Join(required, ",") + `]`
+	}
+	return s
 }
 
 // Seen returns the names of the members in seen, in the order of the table.
