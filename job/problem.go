@@ -1,6 +1,7 @@
 package job
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 
@@ -18,6 +19,8 @@ type Problem = strictjson.Problem
 // Invalid is the error of [Parse], [Job.Validate] and [ParseOutcomes]: everything
 // that is wrong, at once.
 type Invalid struct {
+	// What the problems are of, in one word; empty: a job, or outcomes.
+	What     string
 	Problems []Problem // at least one, in the order of the input
 	More     int       // how many were found beyond those
 }
@@ -26,7 +29,7 @@ type Invalid struct {
 // of those left out.
 func (e *Invalid) Error() string {
 	var b strings.Builder
-	b.WriteString("job: invalid: ")
+	b.WriteString(cmp.Or(e.What, "job") + ": invalid: ")
 	more := e.More
 	for i, p := range e.Problems {
 		if i > 0 {

@@ -16,22 +16,27 @@ func (j *Job) rules(c *strictjson.Problems, inputBytes int) {
 	if !j.SendAfter.IsZero() && !j.ExpiresAt.IsZero() && !j.SendAfter.Before(j.ExpiresAt) {
 		c.AddAt("send_after", "must be before expires_at")
 	}
+	push := j.contentRules(c)
+	if inputBytes == 0 || !j.surelyFits(inputBytes) {
+		j.sizeRule(c, push)
+	}
+}
+
+// contentRules checks what is sent, but for its size, and returns its push type.
+func (j *Job) contentRules(c *strictjson.Problems) PushType {
 	f := j.facts(c)
 	push := j.PushType
 	if push == "" && !c.Bad("push_type") {
 		push = j.derive(c, &f)
 	}
-	t := push.traits()
-	if t != nil {
+	if t := push.traits(); t != nil {
 		if j.Priority != 0 && !c.Bad("priority") && !push.Allows(j.Priority) {
 			c.AddAt("priority", "must not be %d for %s: APNs refuses it", j.Priority, push)
 		}
 		j.notificationRules(c, t)
 		j.payloadRules(c, t, &f)
 	}
-	if inputBytes == 0 || !j.surelyFits(inputBytes) {
-		j.sizeRule(c, push)
-	}
+	return push
 }
 
 // derive returns the push type that the content stands for, or says that there
