@@ -16,17 +16,26 @@ type Zones struct{ found sync.Map }
 
 // Known reports whether name is a time zone of the IANA database.
 func (z *Zones) Known(name string) bool {
-	if _, ok := z.found.Load(name); ok {
-		return true
+	_, ok := z.Location(name)
+	return ok
+}
+
+// Location returns the time zone of that name of the IANA database; false: there
+// is none.
+func (z *Zones) Location(name string) (*time.Location, bool) {
+	if found, ok := z.found.Load(name); ok {
+		loc, ok := found.(*time.Location)
+		return loc, ok
 	}
 	if !zoneName(name) {
-		return false
+		return nil, false
 	}
-	if _, err := time.LoadLocation(name); err != nil {
-		return false
+	loc, err := time.LoadLocation(name)
+	if err != nil {
+		return nil, false
 	}
-	z.found.Store(strings.Clone(name), struct{}{})
-	return true
+	z.found.Store(strings.Clone(name), loc)
+	return loc, true
 }
 
 // zoneName reports whether name has the form of a zone's. What else lies in the

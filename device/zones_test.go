@@ -29,6 +29,10 @@ func TestZones(t *testing.T) {
 			if got := z.Known(name); got != want {
 				t.Errorf("Known(%q): got %t, want %t", name, got, want)
 			}
+			loc, got := z.Location(name)
+			if got != want || (got && loc.String() != name) {
+				t.Errorf("Location(%q): got %v, %t, want %t", name, loc, got, want)
+			}
 		}
 	}
 }
