@@ -79,6 +79,7 @@ var keepers = []struct {
 	{"github.com/sideshow/apns2", []string{"apns", "apns/apnstest", "cmd"}}, // cmd: bench measures it beside the engine
 	{"github.com/spf13/cobra", []string{"cmd"}},
 	{"github.com/schollz/progressbar/", []string{"cmd"}},
+	{"github.com/robfig/cron/", []string{"campaign"}},
 	{"go.yaml.in/yaml/", []string{"config"}},
 }
 
