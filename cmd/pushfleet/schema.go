@@ -5,17 +5,18 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pushfleet/pushfleet/campaign"
 	"github.com/pushfleet/pushfleet/job"
 )
 
 func newSchema() *cobra.Command {
-	schemas := map[string]func() []byte{"job": job.Schema, "outcome": job.OutcomeSchema}
+	schemas := map[string]func() []byte{"job": job.Schema, "campaign": campaign.Schema, "outcome": job.OutcomeSchema}
 	return &cobra.Command{
-		Use:       "schema {job|outcome}",
-		Short:     "Print the JSON Schema of a job or of outcomes",
+		Use:       "schema {job|campaign|outcome}",
+		Short:     "Print the JSON Schema of a job, a campaign or outcomes",
 		Example:   "  pushfleet schema job > job.schema.json",
 		Args:      cobra.MatchAll(cobra.ExactArgs(1), cobra.OnlyValidArgs),
-		ValidArgs: []string{"job", "outcome"},
+		ValidArgs: []string{"job", "campaign", "outcome"},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s\n", schemas[args[0]]())
 			return err
