@@ -162,6 +162,52 @@ func TestPublisherSplits(t *testing.T) {
 	}
 }
 
+// A range of a campaign has a subject of its own, whatever else is on its way.
+func TestPublisherKeepsRangesApart(t *testing.T) {
+	t.Parallel()
+	js := testenv.NewJetStream(t)
+	p := feedback.NewPublisher(feedback.PublisherConfig{Streams: js.Streams, Worker: "w1"})
+	stored := make(chan error, 5)
+	publish := func(campaign string, n int, text string) {
+		o := outcome(text, 0, 2)
+		o.Campaign, o.Range = campaign, n
+		p.Publish("shop", job.Bulk, []job.JobOutcome{o}, func(err error) { stored <- err })
+	}
+	publish("spring sale", 0, "a")
+	publish("spring sale", 7, "b")
+	publish("spring sale", 7, "c")
+	publish("summer", 7, "d")
+	publish("", 0, "job")
+	stop := run(t, p.Run)
+	for range 5 {
+		if err := <-stored; err != nil {
+			t.Fatalf("stored: %v", err)
+		}
+	}
+	stop()
+	for n, want := range map[int]string{0: "a", 7: "bc", 1: ""} {
+		got := ""
+		if err := js.RangeOutcomes(t.Context(), "shop", "spring sale", n, func(_ uint64, data []byte) error {
+			o, err := job.ParseOutcomes(data)
+			if err != nil {
+				return err
+			}
+			for _, j := range o.Jobs {
+				got += j.ID
+			}
+			return nil
+		}); err != nil {
+			t.Fatal(err)
+		}
+		if got != want {
+			t.Errorf("range %d: got outcomes of %q, want %q", n, got, want)
+		}
+	}
+	if n := messages(t, js, stream.Outcomes); n != 4 {
+		t.Errorf("messages: got %d, want 4: three ranges and jobs", n)
+	}
+}
+
 // fails answers with an error until it is told not to.
 type fails struct {
 	*store.Store

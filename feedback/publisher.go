@@ -50,23 +50,19 @@ type Publisher struct {
 	start int64         // makes message ids of this process its own
 
 	mu      sync.Mutex
-	stopped bool               // guarded by mu
-	pending map[laneKey]*flush // guarded by mu
-	count   int                // guarded by mu: recipients in pending
-	flushes uint64             // only touched by Run
+	stopped bool                         // guarded by mu
+	pending map[stream.OutcomesOf]*flush // guarded by mu
+	count   int                          // guarded by mu: recipients in pending
+	flushes uint64                       // only touched by Run
 
 	// Only touched by the goroutine that waits:
 	storedAt   time.Time // when JetStream last took something
 	complained time.Time
 }
 
-type laneKey struct {
-	app  string
-	lane job.Lane
-}
-
-// flush is outcomes of one app and lane on their way.
+// flush is outcomes of one subject on their way.
 type flush struct {
+	of       stream.OutcomesOf
 	outcomes job.Outcomes
 	stored   []func(error)
 	parts    []part
@@ -91,11 +87,11 @@ func NewPublisher(cfg PublisherConfig) *Publisher {
 	return &Publisher{
 		cfg: cfg, log: cfg.Logger.Named("feedback"), start: cfg.Now().UnixNano(),
 		wake: make(chan struct{}, 1), full: make(chan struct{}, 1),
-		pending: make(map[laneKey]*flush),
+		pending: make(map[stream.OutcomesOf]*flush),
 	}
 }
 
-// Publish hands over outcomes of one job. stored is called once: with nil when
+// Publish hands over outcomes of one job, or of one range of a campaign. stored is called once: with nil when
 // they are in JetStream, or with [ErrStopped]. It is called from another
 // goroutine, unless the publisher has stopped, and must not block.
 func (p *Publisher) Publish(app string, lane job.Lane, outcomes []job.JobOutcome, stored func(error)) {
@@ -105,11 +101,14 @@ func (p *Publisher) Publish(app string, lane job.Lane, outcomes []job.JobOutcome
 		stored(ErrStopped)
 		return
 	}
-	key := laneKey{app, lane}
-	f := p.pending[key]
+	of := stream.OutcomesOf{App: app, Lane: lane}
+	if len(outcomes) > 0 && outcomes[0].Campaign != "" {
+		of.Campaign, of.Range = outcomes[0].Campaign, outcomes[0].Range
+	}
+	f := p.pending[of]
 	if f == nil {
-		f = &flush{outcomes: job.Outcomes{App: app, Lane: lane, Worker: p.cfg.Worker}}
-		p.pending[key] = f
+		f = &flush{of: of, outcomes: job.Outcomes{App: app, Lane: lane, Worker: p.cfg.Worker}}
+		p.pending[of] = f
 	}
 	f.outcomes.Jobs = append(f.outcomes.Jobs, outcomes...)
 	f.stored = append(f.stored, stored)
@@ -183,7 +182,7 @@ func (p *Publisher) Run(ctx context.Context) error {
 func (p *Publisher) flush(last context.Context, flushes chan<- *flush) {
 	p.mu.Lock()
 	pending := p.pending
-	p.pending, p.count = make(map[laneKey]*flush), 0
+	p.pending, p.count = make(map[stream.OutcomesOf]*flush), 0
 	p.mu.Unlock()
 	for _, f := range pending {
 		f.outcomes.At = p.cfg.Now()
@@ -204,7 +203,7 @@ func (p *Publisher) flush(last context.Context, flushes chan<- *flush) {
 
 func (p *Publisher) publish(f *flush, pt *part) {
 	pt.at = time.Now()
-	storing, err := p.cfg.Streams.PublishOutcomes(stream.OutcomesOf{App: f.outcomes.App, Lane: f.outcomes.Lane}, pt.id, pt.body)
+	storing, err := p.cfg.Streams.PublishOutcomes(f.of, pt.id, pt.body)
 	if err != nil {
 		p.log.Warn("cannot publish outcomes", zap.Error(err))
 	}

@@ -97,6 +97,10 @@ func goldenOutcomes() map[string]*job.Outcomes {
 		"redriven": {App: "shop", Jobs: []job.JobOutcome{{
 			ID: "redrive-0011223344556677", Root: "order-1", Sequence: 21, Whole: true, Complete: true, Total: 1, Accepted: []device.Token{token},
 		}}},
+		"range": {App: "shop", Lane: job.Bulk, Worker: "w1", At: at, Jobs: []job.JobOutcome{
+			{ID: "spring/0", Sequence: 22, Attempt: 1, Campaign: "spring", Devices: 1000, Whole: true, Complete: true, Total: 1, Accepted: []device.Token{token}},
+			{ID: "spring/4711", Sequence: 23, Attempt: 2, Campaign: "spring", Range: 4711, Devices: 812, Others: []job.Recipient{{DeviceToken: token, Result: job.Skipped, Reason: "quiet hours"}}},
+		}},
 		"newer-worker": {App: "shop", Lane: job.Bulk, Jobs: []job.JobOutcome{{ID: "j", Others: []job.Recipient{{Result: "postponed"}}}}},
 	}
 }

@@ -22,7 +22,8 @@ const (
 )
 
 // Outcomes is one message on push.outcomes.<app>.<lane>: what became of
-// recipients of one or more jobs of one app and lane, at one worker.
+// recipients of one or more jobs of one app and lane, at one worker. Or, on
+// push.outcomes.<app>.bulk.<campaign>.<range>, of one range of a campaign.
 type Outcomes struct {
 	App    string
 	Lane   Lane
@@ -38,6 +39,13 @@ type JobOutcome struct {
 	Sequence uint64 // place in JOBS
 	QueuedAt time.Time
 	Attempt  int // retry round, from 1
+
+	// Campaign is the id of the campaign that this is a range of, and Range the number
+	// of it, from 0; empty: it is a job. Devices are how many devices the whole range
+	// was published with, in every outcome of it.
+	Campaign string
+	Range    int
+	Devices  int
 
 	// Environment is the APNs environment that was sent to; unset where nothing
 	// was sent. A job whose devices are in both has one JobOutcome for each.

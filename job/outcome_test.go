@@ -281,7 +281,7 @@ func TestSplitLeavesWholeJobsWhole(t *testing.T) {
 func TestSplitWithEscapes(t *testing.T) {
 	t.Parallel()
 	o := &job.Outcomes{App: "shop", Worker: "w", At: time.UnixMilli(1).UTC()}
-	j := job.JobOutcome{ID: strings.Repeat("\x01", 100), Root: strings.Repeat("\x02", 1000), Sequence: 1<<63 - 2, Attempt: 1<<31 - 1, Whole: true, Complete: true, Total: 1<<31 - 1}
+	j := job.JobOutcome{ID: strings.Repeat("\x01", 100), Root: strings.Repeat("\x02", 1000), Campaign: strings.Repeat("\x03", 1000), Range: 1<<31 - 1, Devices: 1<<31 - 1, Sequence: 1<<63 - 2, Attempt: 1<<31 - 1, Whole: true, Complete: true, Total: 1<<31 - 1}
 	for range 200 {
 		j.Others = append(j.Others, job.Recipient{
 			DeviceToken: tokenNumber(1), User: strings.Repeat("\x01", 256), Install: strings.Repeat(`"\`, 128), Result: job.Rejected, Reason: "é",

@@ -149,8 +149,8 @@ const (
 
 // jobBytes is the size of a job without recipients.
 func jobBytes(j *JobOutcome) int {
-	const numbers, flags, lists = 5, 2, 3
-	return (numbers+flags+lists+3)*perName + numbers*digits + stringBytes(j.ID) + stringBytes(j.Root) + len(`"production"`) + flags*len("true") + lists*len("[]")
+	const numbers, flags, lists, texts = 7, 2, 3, 4
+	return (numbers+flags+lists+texts)*perName + numbers*digits + stringBytes(j.ID) + stringBytes(j.Root) + stringBytes(j.Campaign) + len(`"production"`) + flags*len("true") + lists*len("[]")
 }
 
 func acceptedBytes(j *JobOutcome, i int) int {
