@@ -48,8 +48,14 @@ func packDetails(r *device.Registration) (string, error) {
 	return string(text), err
 }
 
-// unpackDetails reads a value of the details hash into d.
+// unpackDetails reads a value of the details hash into d, which shares its bytes.
 func unpackDetails(packed string, d *device.Device) error {
+	var tags []string
+	return unpackDetailsWith(packed, d, &tags)
+}
+
+// unpackDetailsWith is unpackDetails, with the memory that d's tags are cut from.
+func unpackDetailsWith(packed string, d *device.Device, tags *[]string) error {
 	if len(packed) < createdBytes {
 		return fmt.Errorf("%w: %d bytes are too short", errDetails, len(packed))
 	}
@@ -58,9 +64,12 @@ func unpackDetails(packed string, d *device.Device) error {
 		created = created<<8 | int64(packed[i])
 	}
 	var det details
-	if err := json.Unmarshal([]byte(packed[createdBytes:]), &det); err != nil {
-		// The cause may quote what it could not read.
-		return fmt.Errorf("%w: %d bytes are not what is written here", errDetails, len(packed))
+	if !scanDetails(packed[createdBytes:], &det, tags) {
+		det = details{}
+		if err := json.Unmarshal([]byte(packed[createdBytes:]), &det); err != nil {
+			// The cause may quote what it could not read.
+			return fmt.Errorf("%w: %d bytes are not what is written here", errDetails, len(packed))
+		}
 	}
 	d.CreatedAt = time.UnixMilli(created)
 	d.User, d.InstallID = det.User, det.InstallID

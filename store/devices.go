@@ -188,8 +188,10 @@ func (s *Store) ScanBuckets(ctx context.Context, app string, n0, from, to int, d
 	return out, nil
 }
 
-func (s *Store) scanClasses(ctx context.Context, l *layout, n0, from, to uint32, dst []Entry) ([]Entry, error) {
-	var whole, olds, news []bucket
+// classes returns the buckets that have a number from one up to, but without,
+// another, modulo n0: those that are whole, and by the same index in both those that
+// have something to leave yet and what they are split into.
+func (l *layout) classes(n0, from, to uint32) (whole, olds, news []bucket) {
 	for n := from; n < to; n++ {
 		for b := bucket(n); b < bucket(l.begun()); b += bucket(n0) {
 			for _, b := range []bucket{b, b | longBucket} {
@@ -204,22 +206,35 @@ func (s *Store) scanClasses(ctx context.Context, l *layout, n0, from, to uint32,
 			}
 		}
 	}
+	return whole, olds, news
+}
+
+func (s *Store) scanClasses(ctx context.Context, l *layout, n0, from, to uint32, dst []Entry) ([]Entry, error) {
+	whole, olds, news := l.classes(n0, from, to)
 	out, err := s.scan(ctx, l, whole, dst)
 	if err != nil || len(olds) == 0 {
 		return out, err
 	}
+	if out, err = s.scanSplit(ctx, l, olds, news, out); err != nil {
+		return dst, err
+	}
+	return out, nil
+}
+
+// scanSplit appends what is in buckets that are being split to dst.
+func (s *Store) scanSplit(ctx context.Context, l *layout, olds, news []bucket, dst []Entry) ([]Entry, error) {
 	// The old ones first: what moves is put before it is dropped.
 	before, err := s.scan(ctx, l, olds, nil)
 	if err != nil {
 		return dst, err
 	}
-	kept := len(out)
-	if out, err = s.scan(ctx, l, news, out); err != nil {
+	out, err := s.scan(ctx, l, news, dst)
+	if err != nil {
 		return dst, err
 	}
-	there := make(map[device.Token]bool, len(out)-kept)
-	for i := range out[kept:] {
-		there[out[kept+i].Token] = true
+	there := make(map[device.Token]bool, len(out)-len(dst))
+	for i := range out[len(dst):] {
+		there[out[len(dst)+i].Token] = true
 	}
 	for i := range before {
 		if !there[before[i].Token] {

@@ -236,7 +236,7 @@ func (m *model) op() {
 	if m.rng.IntN(8) == 0 {
 		st.AgeLayouts()
 	}
-	switch n := m.rng.IntN(26); {
+	switch n := m.rng.IntN(28); {
 	case n < 8:
 		regs := make([]device.Registration, 1+m.rng.IntN(3))
 		for i := range regs {
@@ -342,6 +342,8 @@ func (m *model) op() {
 		got, err := st.ScanTag(ctx, app, "vip", 1, 0, 1, nil)
 		want, err2 := m.plain.ScanTag(ctx, app, "vip", 1, 0, 1, nil)
 		m.same("ScanTag", taggedSet(got), taggedSet(want), err, err2)
+	case n < 26:
+		m.compareAudience(st)
 	default:
 		m.scan(st)
 	}
