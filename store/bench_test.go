@@ -78,9 +78,23 @@ func BenchmarkRegisterMany(b *testing.B) {
 func BenchmarkLookup(b *testing.B) {
 	st := store.New(testenv.Redis(b).Client, store.Config{})
 	fill(b, st, benchDevices, registration)
-	for _, n := range []int{1, 100, 1000} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			tokens := benchTokens(0, n)
+	for _, bb := range []struct {
+		name string
+		n    int
+		from int
+	}{
+		{"1", 1, 0},
+		{"100", 100, 0},
+		{"1000", 1000, 0},
+		{"unknown/1000", 1000, benchDevices},
+	} {
+		b.Run(bb.name, func(b *testing.B) {
+			n, tokens := bb.n, benchTokens(0, bb.n)
+			for i := range tokens {
+				if bb.from > 0 {
+					tokens[i] = token(bb.from + i)
+				}
+			}
 			var dst []store.Entry
 			b.ReportAllocs()
 			for b.Loop() {

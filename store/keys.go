@@ -51,7 +51,7 @@ import (
 // doubled: see layout.go.
 //
 // A removed or quarantined device token stays where it is, with a record that
-// says so: one HMGET tells live from removed from unknown, a removal is one
+// says so: one read tells live from removed from unknown, a removal is one
 // write, and an undo is another.
 
 // shortToken is the longest device token, in bytes, that shares buckets with

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -103,8 +104,15 @@ type lookupScratch struct {
 	ends  []int // of each key in key
 	keys  []string
 	args  []any
-	cmds  []*redis.SliceCmd
+	cmds  []bucketRead
 	queue []redis.Cmder // the same
+}
+
+// bucketRead is how one bucket is read. Most often there is one device token to
+// look for in it, and a reply of one string costs a third of a list with one.
+type bucketRead struct {
+	one  *redis.StringCmd
+	many *redis.SliceCmd // nil: one
 }
 
 func (sc *lookupScratch) release(pool *sync.Pool) {
@@ -116,8 +124,8 @@ func (sc *lookupScratch) release(pool *sync.Pool) {
 	pool.Put(sc)
 }
 
-// readRecords fills in entries from the buckets that where says, by one HMGET for
-// each in one pipeline.
+// readRecords fills in entries from the buckets that where says, by one HGET or
+// HMGET for each in one pipeline.
 //
 // The arguments of all commands lie in one slice, and are pointers to strings,
 // which go-redis takes: boxing each string would allocate it again.
@@ -144,13 +152,20 @@ func (s *Store) readRecords(
 	}
 	sc.args = slices.Grow(sc.args, 2*len(sc.keys)+len(sc.order))
 	for i := 0; i < len(sc.order); {
-		start := len(sc.args)
+		first, start := i, len(sc.args)
 		sc.args = append(sc.args, "hmget", &sc.keys[len(sc.cmds)])
 		for b := sc.order[i] >> 32; i < len(sc.order) && sc.order[i]>>32 == b; i++ {
 			sc.args = append(sc.args, &sc.raws[i])
 		}
-		cmd := redis.NewSliceCmd(ctx, sc.args[start:len(sc.args):len(sc.args)]...)
-		sc.cmds, sc.queue = append(sc.cmds, cmd), append(sc.queue, onceFields{cmd})
+		args := sc.args[start:len(sc.args):len(sc.args)]
+		if i-first > 1 {
+			cmd := redis.NewSliceCmd(ctx, args...)
+			sc.cmds, sc.queue = append(sc.cmds, bucketRead{many: cmd}), append(sc.queue, onceFields{cmd})
+			continue
+		}
+		args[0] = "hget"
+		cmd := redis.NewStringCmd(ctx, args...)
+		sc.cmds, sc.queue = append(sc.cmds, bucketRead{one: cmd}), append(sc.queue, onceField{cmd})
 	}
 	if len(sc.cmds) == 0 {
 		return nil
@@ -160,22 +175,36 @@ func (s *Store) readRecords(
 	}
 	i := 0
 	for _, cmd := range sc.cmds {
-		values, err := cmd.Result()
+		if cmd.many == nil {
+			packed, err := cmd.one.Result()
+			if err != nil && !errors.Is(err, redis.Nil) {
+				return err
+			}
+			entries[uint32(sc.order[i])].read(packed, err == nil)
+			i++
+			continue
+		}
+		values, err := cmd.many.Result()
 		if err != nil {
 			return err
 		}
 		for _, v := range values {
-			e := &entries[uint32(sc.order[i])]
+			packed, ok := v.(string)
+			entries[uint32(sc.order[i])].read(packed, ok)
 			i++
-			e.Known, e.Record, e.Err = false, device.Record{}, nil
-			if packed, ok := v.(string); ok && !e.Token.IsZero() { // whose field is the mark
-				e.Record, e.Err = device.ParseRecord(packed)
-				e.Known = e.Err == nil
-			}
 		}
 	}
 	if i != len(entries) {
 		return errReply
 	}
 	return nil
+}
+
+// read takes in what a bucket has for the device token.
+func (e *Entry) read(packed string, ok bool) {
+	e.Known, e.Record, e.Err = false, device.Record{}, nil
+	if ok && !e.Token.IsZero() { // whose field is the mark
+		e.Record, e.Err = device.ParseRecord(packed)
+		e.Known = e.Err == nil
+	}
 }

@@ -36,13 +36,15 @@ type once struct{ redis.Cmder }
 
 func (once) NoRetry() bool { return true }
 
-// onceScript and onceFields are once without an allocation for each command.
+// onceScript, onceField and onceFields are once without an allocation for each command.
 type (
 	onceScript struct{ *redis.Cmd }
+	onceField  struct{ *redis.StringCmd }
 	onceFields struct{ *redis.SliceCmd }
 )
 
 func (onceScript) NoRetry() bool { return true }
+func (onceField) NoRetry() bool  { return true }
 func (onceFields) NoRetry() bool { return true }
 
 // exec sends what is queued in p as [Store.send] does.
