@@ -509,7 +509,7 @@ func TestRanges(t *testing.T) {
 	}
 	for _, app := range []string{"*", "", ">"} {
 		for what, err := range map[string]error{
-			"drop": js.DropRanges(ctx, app, id), "pause": js.PauseRanges(ctx, app, id, true),
+			"drop":    js.DropRanges(ctx, app, id),
 			"publish": js.PublishRanges(ctx, app, ranges(id, 0, 1)), "outcomes": js.RangeOutcomes(ctx, app, id, 1, nil),
 		} {
 			if err == nil {
@@ -542,41 +542,6 @@ func durables(t *testing.T, js *testenv.JetStream, name string) []string {
 	}
 	slices.Sort(names)
 	return names
-}
-
-func TestPauseRanges(t *testing.T) {
-	t.Parallel()
-	js := testenv.NewJetStream(t)
-	ctx := t.Context()
-	for _, paused := range []bool{true, false} {
-		if err := js.PauseRanges(ctx, "shop", "spring", paused); err != nil {
-			t.Errorf("without a consumer, paused %t: %v", paused, err)
-		}
-	}
-	c, err := js.RangesConsumer(ctx, "shop", "spring")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := js.PauseRanges(ctx, "shop", "spring", true); err != nil {
-		t.Fatal(err)
-	}
-	if err := js.PublishRanges(ctx, "shop", ranges("spring", 0, 2)); err != nil {
-		t.Fatal(err)
-	}
-	// A worker that starts does not end the pause.
-	again, err := js.RangesConsumer(ctx, "shop", "spring")
-	if err != nil {
-		t.Fatal(err)
-	}
-	for name, c := range map[string]*stream.Consumer{"before": c, "after": again} {
-		if m, err := c.Wait(200 * time.Millisecond); m != nil || err != nil {
-			t.Errorf("paused, consumer of %s: got %v, %v, want nothing", name, m, err)
-		}
-	}
-	if err := js.PauseRanges(ctx, "shop", "spring", false); err != nil {
-		t.Fatal(err)
-	}
-	take(t, c, 2)
 }
 
 // Names are joined to names of consumers: none may be that of another.

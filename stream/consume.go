@@ -35,7 +35,8 @@ func AckWait(lane job.Lane) time.Duration {
 // Message is one delivery of a message from JetStream. It is settled by exactly
 // one of Ack, Nak or nothing at all: then it comes back after the ack wait.
 type Message struct {
-	msg jetstream.Msg
+	msg     jetstream.Msg
+	headers nats.Header
 
 	App  string   // of the subject; empty for OUTCOMES
 	Lane job.Lane // of the subject; that of ranges is bulk
@@ -56,10 +57,7 @@ type Message struct {
 
 // Header returns the first value of a header, or "".
 func (m *Message) Header(name string) string {
-	if h := m.msg.Headers(); h != nil {
-		return h.Get(name)
-	}
-	return ""
+	return m.headers.Get(name)
 }
 
 // FirstStored returns when JetStream first stored the message: of a redriven one,
@@ -206,7 +204,7 @@ func (c *Consumer) message(msg jetstream.Msg) (*Message, error) {
 		return nil, fmt.Errorf("read message metadata: %w", err)
 	}
 	m := &Message{
-		msg: msg, Data: msg.Data(), Subject: msg.Subject(),
+		msg: msg, headers: msg.Headers(), Data: msg.Data(), Subject: msg.Subject(),
 		Sequence: meta.Sequence.Stream, Deliveries: meta.NumDelivered,
 		StoredAt: meta.Timestamp, ReceivedAt: time.Now(),
 	}

@@ -28,10 +28,29 @@ func (s *Streams) Announce(ctx context.Context, worker string, p Presence) error
 	if err != nil {
 		return fmt.Errorf("encode presence: %w", err)
 	}
-	if _, err := s.presence.Put(ctx, SubjectToken(worker), body); err != nil {
+	_, err = s.presence.Put(ctx, SubjectToken(worker), body)
+	if errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) {
+		// It is in memory, and goes with its server.
+		if _, err := s.ensurePresence(ctx); err != nil {
+			return err
+		}
+		_, err = s.presence.Put(ctx, SubjectToken(worker), body)
+	}
+	if err != nil {
 		return fmt.Errorf("announce worker: %w", err)
 	}
 	return nil
+}
+
+func (s *Streams) ensurePresence(ctx context.Context) (jetstream.KeyValue, error) {
+	kv, err := s.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
+		Bucket: presenceBucket, Description: "pushfleet workers and their apps",
+		TTL: presenceTTL, Storage: jetstream.MemoryStorage, Replicas: s.replicas,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("ensure bucket %s: %w", presenceBucket, err)
+	}
+	return kv, nil
 }
 
 // Leave withdraws what [Streams.Announce] said.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
@@ -15,10 +14,6 @@ import (
 	"github.com/pushfleet/pushfleet/campaign"
 	"github.com/pushfleet/pushfleet/job"
 )
-
-// pauseEnds is the year in which a pause ends that nobody ends: JetStream wants to
-// know.
-const pauseEnds = 2200
 
 // PublishRanges publishes ranges of one or more campaigns of an app and returns once
 // JetStream has stored all of them. Published again within two minutes they are
@@ -68,24 +63,6 @@ func (s *Streams) RangesConsumer(ctx context.Context, app, id string) (*Consumer
 		FilterSubject: RangesSubject(app, id),
 		AckWait:       AckWait(job.Bulk),
 	})
-}
-
-// PauseRanges has JetStream hand out no more ranges of a campaign, or go on. What is
-// on its way stays there. Where nobody takes ranges of it yet, it does nothing.
-func (s *Streams) PauseRanges(ctx context.Context, app, id string, paused bool) error {
-	if err := checkCampaign(app, id); err != nil {
-		return fmt.Errorf("pause ranges: %w", err)
-	}
-	var err error
-	if paused {
-		_, err = s.js.PauseConsumer(ctx, Jobs, rangesDurable(app, id), time.Date(pauseEnds, 1, 1, 0, 0, 0, 0, time.UTC))
-	} else {
-		_, err = s.js.ResumeConsumer(ctx, Jobs, rangesDurable(app, id))
-	}
-	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return fmt.Errorf("pause ranges of campaign %s of %s: %w", id, app, err)
-	}
-	return nil
 }
 
 // DropRanges deletes the ranges of a campaign that nobody has acknowledged, and their
@@ -143,6 +120,14 @@ func (s *Streams) RangeSubjects(ctx context.Context) ([]WaitingRanges, error) {
 	}
 	slices.SortFunc(waiting, func(a, b WaitingRanges) int { return strings.Compare(a.Subject, b.Subject) })
 	return waiting, nil
+}
+
+// RangesLeft returns how many ranges of a campaign are waiting, or taken and not
+// acknowledged.
+func (s *Streams) RangesLeft(ctx context.Context, app, id string) (uint64, error) {
+	subject := RangesSubject(app, id)
+	subjects, err := s.jobsSubjects(ctx, subject)
+	return subjects[subject], err
 }
 
 // RangeOutcomes calls each with every outcomes message of one range of a campaign that

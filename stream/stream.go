@@ -75,6 +75,7 @@ type Streams struct {
 	presence  jetstream.KeyValue
 	state     jetstream.KeyValue
 	campaigns jetstream.KeyValue
+	replicas  int // of what is made
 }
 
 // Open checks the server, makes the streams and buckets exist, and returns
@@ -94,11 +95,11 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Streams, error) {
 		}
 		return nil, fmt.Errorf("ask for jetstream account: %w", err)
 	}
-	s := &Streams{nc: nc, js: js, log: cfg.Logger}
+	s := &Streams{nc: nc, js: js, log: cfg.Logger, replicas: max(cfg.Replicas, 1)}
 	if s.log == nil {
 		s.log = zap.NewNop()
 	}
-	if err := s.openState(ctx, max(cfg.Replicas, 1)); err != nil {
+	if err := s.openState(ctx, s.replicas); err != nil {
 		return nil, err
 	}
 	for _, want := range definitions(cfg) {
@@ -109,12 +110,8 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Streams, error) {
 	if s.campaigns, err = js.KeyValue(ctx, campaignsBucket); err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", campaignsBucket, err)
 	}
-	s.presence, err = js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket: presenceBucket, Description: "pushfleet workers and their apps",
-		TTL: presenceTTL, Storage: jetstream.MemoryStorage, Replicas: max(cfg.Replicas, 1),
-	})
-	if err != nil {
-		return nil, fmt.Errorf("ensure bucket %s: %w", presenceBucket, err)
+	if s.presence, err = s.ensurePresence(ctx); err != nil {
+		return nil, err
 	}
 	return s, nil
 }

@@ -30,6 +30,9 @@ func (w *Worker) watchStrays(ctx context.Context) {
 		if err := w.sweepStrays(ctx, since); err != nil && ctx.Err() == nil {
 			w.log.Warn("cannot look for jobs of unknown apps", zap.Error(err))
 		}
+		if err := w.sweepOrphans(ctx); err != nil && ctx.Err() == nil {
+			w.log.Warn("cannot look for acknowledged messages that are still there", zap.Error(err))
+		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():

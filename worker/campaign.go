@@ -1,0 +1,432 @@
+package worker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/pushfleet/pushfleet/campaign"
+	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/job"
+	"github.com/pushfleet/pushfleet/store"
+)
+
+// Campaigns is what sending campaigns needs of Redis; see [store.Store].
+type Campaigns interface {
+	AudienceSize(ctx context.Context, app string, tags []string) (classes int, devices int64, err error)
+	CountClasses(ctx context.Context, app string, tags []string, of, width, first, n int) ([]int, error)
+	ReadAudience(ctx context.Context, app string, c store.Classes, tags []string, details bool, dst []device.Device) (devices []device.Device, seen, unreadable int, err error)
+	Describe(ctx context.Context, app string, entries []store.Entry, dst []device.Device) ([]device.Device, int, error)
+
+	Permits(ctx context.Context, app, campaign string, rate, want int) (granted int, wait time.Duration, err error)
+	UseCaps(ctx context.Context, app string, claims []store.CapClaim) ([]bool, error)
+
+	CampaignTotals(ctx context.Context, app, campaign string, ranges int) (store.Totals, error)
+	ExpireCampaign(ctx context.Context, app, campaign string, ranges int, ttl time.Duration) error
+	ClaimWork(ctx context.Context, name, by string, lease time.Duration) (bool, error)
+}
+
+// contactFor is how long a worker goes on with campaigns after it last knew
+// their states. It is a part of what a pause takes at most, promised as 2 s.
+const contactFor = 1500 * time.Millisecond
+
+// haltRetry is how long a range goes back for that came to a worker which may not
+// send it: by then nobody asks for it any more, or the worker is in touch again.
+const haltRetry = time.Second
+
+// campaigns are those of the fleet, as this worker knows them.
+type campaigns struct {
+	mu    sync.Mutex
+	known map[campaignKey]*running // guarded by mu
+	// contact is when it was last certain that nothing newer is known elsewhere,
+	// nanoseconds since begun; see [Worker.keepContact].
+	contact  atomic.Int64
+	revision atomic.Uint64 // up to which all was seen
+	begun    time.Time
+	due      chan struct{} // the steward has something to look at
+	ask      chan struct{} // somebody waits for contact
+}
+
+type campaignKey struct{ app, id string }
+
+func newCampaigns() *campaigns {
+	c := &campaigns{known: make(map[campaignKey]*running), begun: time.Now(), due: make(chan struct{}, 1), ask: make(chan struct{}, 1)}
+	c.contact.Store(-int64(contactFor)) // there was none yet
+	return c
+}
+
+// running is one campaign at this worker. It stays while its entry is there.
+type running struct {
+	app  *App
+	id   string
+	lane *lane
+	pace pacer
+
+	status atomic.Pointer[campaign.Status]
+	plan   atomic.Pointer[compiled]
+
+	// Only touched by whoever watches the entries:
+	stop context.CancelFunc // of its intake; nil: it has none
+}
+
+// compiled is a plan, and the start that it was made for.
+type compiled struct {
+	plan  *campaign.Plan
+	start time.Time
+	err   error
+}
+
+// runs reports whether it may be sent, as far as is known.
+func (r *running) runs() bool { return r.status.Load().State == campaign.Running }
+
+// root is what the apns-ids of a campaign are made from. No job's id has a line
+// feed in it.
+func (r *running) root() string { return "campaign\n" + r.id }
+
+// inContact reports whether the states of campaigns are known.
+func (c *campaigns) inContact() bool {
+	return time.Since(c.begun)-time.Duration(c.contact.Load()) < contactFor
+}
+
+func (c *campaigns) all() []*running {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	list := make([]*running, 0, len(c.known))
+	for _, r := range c.known {
+		list = append(list, r)
+	}
+	return list
+}
+
+// wake makes the steward look.
+func (c *campaigns) wake() {
+	select {
+	case c.due <- struct{}{}:
+	default:
+	}
+}
+
+// halted says why nothing of a message's campaign may be sent now; nil: it may, or
+// it is of none.
+func (w *Worker) halted(m *message) error {
+	r := m.lane.campaign
+	switch {
+	case r == nil:
+		return nil
+	case !r.runs():
+		return errHalted
+	case !w.campaigns.inContact():
+		return errNoContact
+	}
+	return nil
+}
+
+var (
+	errHalted    = errors.New("worker: the campaign does not run")
+	errNoContact = errors.New("worker: jetstream does not say whether the campaign still runs")
+)
+
+// watchCampaigns follows all campaigns, until ctx ends. Intakes of those that run
+// are started in group, which the caller is in.
+func (w *Worker) watchCampaigns(ctx, work context.Context, group *sync.WaitGroup) {
+	for ctx.Err() == nil {
+		seen := make(map[campaignKey]bool)
+		loading := true
+		err := w.cfg.Streams.WatchCampaigns(ctx, func(st campaign.Status, upTo uint64) {
+			if loading {
+				seen[campaignKey{st.App, st.ID}] = true
+			}
+			w.campaignChanged(ctx, work, group, st)
+			w.campaigns.revision.Store(upTo)
+		}, func(upTo uint64) {
+			loading = false
+			w.forgetBut(seen)
+			w.campaigns.revision.Store(upTo)
+			w.campaigns.wake()
+		})
+		if err != nil && ctx.Err() == nil {
+			w.log.Warn("cannot watch campaigns", zap.Error(err))
+			pause(ctx, fetchPause)
+		}
+	}
+}
+
+// forgetBut forgets campaigns that are gone.
+func (w *Worker) forgetBut(seen map[campaignKey]bool) {
+	w.campaigns.mu.Lock()
+	defer w.campaigns.mu.Unlock()
+	for key, r := range w.campaigns.known {
+		if !seen[key] {
+			r.halt()
+			delete(w.campaigns.known, key)
+		}
+	}
+}
+
+// campaignChanged takes note of what an entry says.
+func (w *Worker) campaignChanged(ctx, work context.Context, group *sync.WaitGroup, st campaign.Status) {
+	key := campaignKey{st.App, st.ID}
+	w.campaigns.mu.Lock()
+	r := w.campaigns.known[key]
+	switch {
+	case st.Revision == 0:
+		delete(w.campaigns.known, key)
+	case r == nil:
+		app := w.app(st.App)
+		if app == nil {
+			break // other workers know it
+		}
+		r = &running{app: app, id: st.ID}
+		r.lane = &lane{
+			app: app, lane: job.Bulk, campaign: r, holder: newHolder(job.Bulk), fast: w.metrics.of(app.Name, job.Bulk),
+			mean: campaignRange, fail: errNotStarted,
+		}
+		r.status.Store(&st)
+		w.campaigns.known[key] = r
+	}
+	w.campaigns.mu.Unlock()
+	if r == nil {
+		return
+	}
+	if st.Revision == 0 {
+		r.halt()
+		return
+	}
+	if old := r.status.Load(); old.Revision > st.Revision {
+		return // known already from who changed it
+	}
+	r.status.Store(&st)
+	r.pace.set(st.Rate)
+	if st.State == campaign.Running {
+		w.goOn(ctx, work, group, r)
+	} else {
+		w.haltCampaign(r)
+	}
+	w.campaigns.wake()
+}
+
+// app returns the app of a name, or nil.
+func (w *Worker) app(name string) *App {
+	for _, a := range w.cfg.Apps {
+		if a.Name == name {
+			return a
+		}
+	}
+	return nil
+}
+
+// goOn starts the intake of a campaign that runs, unless it is on.
+func (w *Worker) goOn(ctx, work context.Context, group *sync.WaitGroup, r *running) {
+	if r.stop != nil {
+		return
+	}
+	taking, stop := context.WithCancel(ctx)
+	r.stop = stop
+	group.Go(func() {
+		defer stop()
+		for taking.Err() == nil {
+			err := w.openLane(taking, r.lane)
+			if err == nil {
+				w.intake(taking, work, r.lane)
+				return
+			}
+			w.log.Warn("cannot take ranges", zap.String("app", r.app.Name), zap.String("campaign", r.id), zap.Error(err))
+			pause(taking, fetchPause)
+		}
+	})
+}
+
+// haltCampaign stops taking and sending what does not run any more.
+func (w *Worker) haltCampaign(r *running) {
+	r.halt()
+	for _, m := range w.flight.all() {
+		if m.lane.campaign == r {
+			m.giveUp(errHalted)
+		}
+	}
+}
+
+func (r *running) halt() {
+	if r.stop != nil {
+		r.stop()
+		r.stop = nil
+	}
+}
+
+// compile returns the plan of a campaign; made once for each start.
+func (w *Worker) compile(r *running) (*campaign.Plan, error) {
+	st := r.status.Load()
+	if c := r.plan.Load(); c != nil && c.start.Equal(st.StartedAt) {
+		return c.plan, c.err
+	}
+	c := &compiled{start: st.StartedAt}
+	c.plan, c.err = compile(st, &w.zones)
+	r.plan.Store(c)
+	return c.plan, c.err
+}
+
+func compile(st *campaign.Status, zones *device.Zones) (*campaign.Plan, error) {
+	def, err := campaign.Parse(st.Definition)
+	if err != nil {
+		return nil, fmt.Errorf("read the definition: %w", err)
+	}
+	plan, err := def.Compile(campaign.Options{Zones: zones, Start: st.StartedAt})
+	if err != nil {
+		return nil, fmt.Errorf("compile the definition: %w", err)
+	}
+	return plan, nil
+}
+
+// Contact with the states of campaigns is looked for every contactInterval, and
+// given up after contactPatience.
+const (
+	contactInterval = 400 * time.Millisecond
+	contactPatience = time.Second
+)
+
+// keepContact asks JetStream, while campaigns run here, whether all that there is
+// to know of them is known, until ctx ends. A watch that stands still looks like
+// one that has nothing to tell. What has lost contact stops sending.
+func (w *Worker) keepContact(ctx context.Context) {
+	tick := time.NewTicker(contactInterval)
+	defer tick.Stop()
+	for {
+		if w.anyRuns() {
+			w.askContact(ctx)
+		}
+		if !w.campaigns.inContact() {
+			for _, m := range w.flight.all() {
+				if m.lane.campaign != nil {
+					m.giveUp(errNoContact)
+				}
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-w.campaigns.ask:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// awaitContact returns once there is contact, or has not been for contactPatience.
+func (w *Worker) awaitContact(ctx context.Context) {
+	tick := time.NewTicker(contactInterval / 40)
+	defer tick.Stop()
+	ctx, cancel := context.WithTimeout(ctx, contactPatience)
+	defer cancel()
+	for !w.campaigns.inContact() {
+		select {
+		case w.campaigns.ask <- struct{}{}:
+		default:
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (w *Worker) anyRuns() bool {
+	for _, r := range w.campaigns.all() {
+		if r.runs() {
+			return true
+		}
+	}
+	return false
+}
+
+func (w *Worker) askContact(ctx context.Context) {
+	asked := time.Since(w.campaigns.begun)
+	ctx, cancel := context.WithTimeout(ctx, contactPatience)
+	defer cancel()
+	last, err := w.cfg.Streams.CampaignsRevision(ctx)
+	if err != nil {
+		w.log.Warn("cannot ask for the states of campaigns", zap.Error(err))
+		return
+	}
+	// What was changed while it was asked comes in a moment.
+	if last <= w.campaigns.revision.Load() {
+		w.campaigns.contact.Store(int64(asked))
+	}
+}
+
+// pacer keeps one campaign at its rate. One sender at a time asks Redis for
+// permits, and waits for them; the others wait for it.
+type pacer struct {
+	rate atomic.Int64
+	turn chan struct{} // made by ready
+	once sync.Once
+}
+
+func (p *pacer) set(rate int) { p.rate.Store(int64(rate)) }
+
+func (p *pacer) ready() chan struct{} {
+	p.once.Do(func() { p.turn = make(chan struct{}, 1) })
+	return p.turn
+}
+
+// permits waits until some of want notifications of a campaign may be sent, and
+// returns how many. The error is that of ctx.
+func (w *Worker) permits(ctx context.Context, r *running, want int) (int, error) {
+	if r.pace.rate.Load() == 0 {
+		return want, nil
+	}
+	select {
+	case r.pace.ready() <- struct{}{}:
+		defer func() { <-r.pace.turn }()
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	}
+	for {
+		rate := int(r.pace.rate.Load())
+		if rate == 0 {
+			return want, nil
+		}
+		type grant struct {
+			n    int
+			wait time.Duration
+		}
+		g, err := withStore(ctx, func(ctx context.Context) (g grant, err error) {
+			g.n, g.wait, err = w.cfg.Campaigns.Permits(ctx, r.app.Name, r.id, rate, want)
+			return g, err
+		})
+		if err != nil && ctx.Err() == nil {
+			// Without Redis nobody knows what the others send.
+			w.log.Warn("cannot ask for permits", zap.String("app", r.app.Name), zap.String("campaign", r.id), zap.Error(err))
+			g.wait = fetchPause
+		}
+		if ctx.Err() != nil {
+			return 0, context.Cause(ctx)
+		}
+		if g.n > 0 {
+			return g.n, nil
+		}
+		pause(ctx, g.wait)
+	}
+}
+
+// sendPaced sends a batch of one campaign to a route as fast as its rate allows,
+// and returns when each has had its answer. What is not sent when ctx ends goes the
+// way of what connections do not take.
+func (w *Worker) sendPaced(ctx context.Context, l *lane, route *Route, b *batch) {
+	var sending sync.WaitGroup
+	defer sending.Wait()
+	for len(b.items) > 0 {
+		n, err := w.permits(ctx, l.campaign, len(b.items))
+		if err != nil {
+			w.sendBatch(ctx, l, route, b) // which is told why, one by one
+			return
+		}
+		part := &batch{notifications: b.notifications[:n], items: b.items[:n]}
+		b.notifications, b.items = b.notifications[n:], b.items[n:]
+		sending.Go(func() { w.sendBatch(ctx, l, route, part) })
+	}
+}
