@@ -378,7 +378,8 @@ func (one *lot) add(message *parsed, at place, jo *job.JobOutcome) {
 		case verdict == apns.Suspicious && !o.WrongKind:
 			at.other = i
 			one.rejections = append(one.rejections, rejected{place: at, sentAt: o.SentAt, Rejection: store.Rejection{
-				Token: o.DeviceToken, Generation: o.Generation, Lane: message.Lane, JobID: jo.ID, Sequence: message.sequence,
+				Token: o.DeviceToken, Generation: o.Generation, Lane: message.Lane, JobID: jo.ID,
+				Campaign: jo.Campaign, Range: jo.Range, Sequence: message.sequence,
 			}})
 		default:
 			s.Others++

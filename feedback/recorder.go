@@ -291,17 +291,23 @@ func (r *Recorder) appendVerdicts(dst []store.Verdict, message *parsed, at place
 func (r *Recorder) settlement(o *parsed, at place, rules *ruling) (store.Settlement, bool) {
 	jo := &o.Jobs[at.job]
 	st := store.Settlement{
-		Job: store.JobKey{App: o.App, Lane: o.Lane, ID: jo.ID}, Sequence: o.sequence,
-		Whole: jo.Whole, Complete: jo.Complete, Total: jo.Total,
+		Job: keyOf(o.App, o.Lane, jo), Sequence: o.sequence,
+		Whole: jo.Whole, Complete: jo.Complete, Total: jo.Total, Devices: jo.Devices,
 	}
 	if rules.windowed[[2]int{at.message, at.job}] {
 		st.Keep = r.cfg.Fuse.cfg.Store.FuseWindow() + keepSlack
 	}
 	n := len(jo.Accepted) + len(jo.Others)
 	st.Hashes, st.Results = make([]uint64, 0, n), make([]job.Result, 0, n)
+	if jo.Campaign != "" {
+		st.Labels = make([]string, 0, n)
+	}
 	for _, t := range jo.Accepted {
 		st.Hashes = append(st.Hashes, job.RecipientHash(t))
 		st.Results = append(st.Results, job.Accepted)
+		if st.Labels != nil {
+			st.Labels = append(st.Labels, string(job.Accepted))
+		}
 	}
 	for i := range jo.Others {
 		other := &jo.Others[i]
@@ -314,8 +320,30 @@ func (r *Recorder) settlement(o *parsed, at place, rules *ruling) (store.Settlem
 		}
 		st.Hashes = append(st.Hashes, recipientHash(other))
 		st.Results = append(st.Results, other.Result)
+		if st.Labels != nil {
+			st.Labels = append(st.Labels, label(other))
+		}
 	}
 	return st, true
+}
+
+// keyOf is what the progress of a job, or of a campaign's range, is kept under.
+func keyOf(app string, lane job.Lane, jo *job.JobOutcome) store.JobKey {
+	if jo.Campaign != "" {
+		return store.JobKey{App: app, Lane: lane, Campaign: jo.Campaign, Range: jo.Range}
+	}
+	return store.JobKey{App: app, Lane: lane, ID: jo.ID}
+}
+
+// label is what a recipient of a campaign counts as: its result, and where there are
+// several, why.
+func label(r *job.Recipient) string {
+	switch r.Result {
+	case job.Rejected, job.Skipped, job.Failed:
+		return string(r.Result) + ":" + r.Reason
+	default:
+		return string(r.Result) // a suppressed one's reason names a day
+	}
 }
 
 func recipientHash(r *job.Recipient) uint64 {

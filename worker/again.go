@@ -75,6 +75,6 @@ func (a *again) send() {
 // may reports whether a notification may still be sent by this worker.
 func (a *again) may(r *retry, now time.Time) bool {
 	env, monotonic := r.m.recipients[r.i].environment, time.Now()
-	return a.ctx.Err() == nil && r.m.ours(monotonic) && !r.m.expiry.Passed(now) &&
+	return a.ctx.Err() == nil && r.m.ours(monotonic) && !r.m.expiryOf(&r.m.recipients[r.i]).Passed(now) &&
 		!a.w.fuseTripped(r.m.lane.app, env) && a.route.stoppedUntil(r.notification.Topic, monotonic).IsZero()
 }

@@ -24,7 +24,6 @@ type Campaigns interface {
 	Describe(ctx context.Context, app string, entries []store.Entry, dst []device.Device) ([]device.Device, int, error)
 
 	Permits(ctx context.Context, app, campaign string, rate, want int) (granted int, wait time.Duration, err error)
-	UseCaps(ctx context.Context, app string, claims []store.CapClaim) ([]bool, error)
 
 	CampaignTotals(ctx context.Context, app, campaign string, ranges int) (store.Totals, error)
 	ExpireCampaign(ctx context.Context, app, campaign string, ranges int, ttl time.Duration) error

@@ -34,10 +34,12 @@ const (
 	fetchPause = time.Second
 )
 
-// lane is one app's lane: its consumer and what it holds.
+// lane is one app's lane: its consumer and what it holds. Each campaign that runs
+// has one of its own.
 type lane struct {
 	app      *App
 	lane     job.Lane
+	campaign *running // nil: its messages are jobs
 	consumer *stream.Consumer
 	holder   *holder
 	retries  budget
@@ -80,6 +82,7 @@ func (w *Worker) intake(ctx, work context.Context, l *lane) {
 			least = max(1, int(l.mean+0.5))
 			most = least * l.burst
 		}
+		most = max(least, min(most, l.mayHold(most)))
 		took, err := w.room.take(ctx, l.holder, least, most)
 		if err != nil {
 			return
@@ -144,8 +147,23 @@ func (w *Worker) admit(work context.Context, l *lane, messages []*stream.Message
 	go w.process(work, l, batch)
 }
 
-// decode reads the job of a message.
+// mayHold is how much of most a lane should take: not more of a campaign with a
+// rate than goes out soon, for all workers are to have their share of it.
+func (l *lane) mayHold(most int) int {
+	if l.campaign == nil {
+		return most
+	}
+	if rate := int(l.campaign.pace.rate.Load()); rate > 0 {
+		return min(most, 2*rate)
+	}
+	return most
+}
+
+// decode reads the job of a message, or the range.
 func decode(l *lane, in *stream.Message) *message {
+	if l.campaign != nil {
+		return decodeRange(l, in)
+	}
 	m := &message{in: in, lane: l, cost: max(1, len(in.Data)/bytesPerPlace), touched: in.ReceivedAt}
 	if m.job, m.bad = job.Parse(in.Data); m.bad != nil {
 		return m

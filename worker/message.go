@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pushfleet/pushfleet/campaign"
 	"github.com/pushfleet/pushfleet/device"
 	"github.com/pushfleet/pushfleet/job"
 	"github.com/pushfleet/pushfleet/store"
@@ -15,10 +16,11 @@ import (
 type message struct {
 	in   *stream.Message
 	lane *lane
-	job  *job.Job
-	bad  error  // why it is no job; nil if it is
-	id   string // the job's own: of its progress and its outcomes
-	root string // of the job that it continues, if it was redriven; else its own: what apns-ids are made from
+	job  *job.Job        // of a range: what its campaign sends, without recipients
+	rng  *campaign.Range // nil: it is a job
+	bad  error           // why it is none of them; nil if it is
+	id   string          // the job's own: of its progress and its outcomes
+	root string          // of the job that it continues, if it was redriven; else its own: what apns-ids are made from
 	// Room that it holds, in notifications: cost and, of that, grown for what its
 	// users and installs turned out to be.
 	cost, grown int
@@ -27,8 +29,8 @@ type message struct {
 	blind bool // Redis does not answer, and it is sent all the same
 
 	progress store.Progress // of earlier deliveries
-	expiry   job.Expiry
-	kind     device.Kind // of the device tokens that it needs
+	expiry   job.Expiry     // of a job; in a range each recipient has its own
+	kind     device.Kind    // of the device tokens that it needs
 	topic    string
 
 	mu          sync.Mutex
@@ -68,16 +70,22 @@ type recipient struct {
 	other       int           // index in message.others, if settled and not accepted
 	attempts    int           // made so far, this delivery included
 	delay       time.Duration // if waiting
+	later       bool          // it waits because its campaign says so, not after a try
+	payload     []byte        // nil: the job's
+	expiry      job.Expiry    // of a recipient of a range
 	reason      string        // if buried
 }
 
 func (m *message) key() store.JobKey {
+	if m.rng != nil {
+		return store.JobKey{App: m.lane.app.Name, Lane: m.lane.lane, Campaign: m.rng.Campaign, Range: m.rng.Number}
+	}
 	return store.JobKey{App: m.lane.app.Name, Lane: m.lane.lane, ID: m.id}
 }
 
 // continues returns the id of the job that a redriven one continues, or "".
 func (m *message) continues() string {
-	if m.root == m.id {
+	if m.root == m.id || m.rng != nil {
 		return ""
 	}
 	return m.root
@@ -184,10 +192,18 @@ func (m *message) surelyOurs(now time.Time) bool {
 	return !m.lost && now.Sub(m.touched) < stream.AckWait(m.lane.lane)/2
 }
 
-// timeLeft returns how long it is until the job expires: below zero if it has, 0 if
-// it does not.
-func (m *message) timeLeft(now time.Time) time.Duration {
-	at, ok := m.expiry.Time()
+// expiryOf returns when the notification to a recipient expires.
+func (m *message) expiryOf(r *recipient) job.Expiry {
+	if m.rng != nil {
+		return r.expiry
+	}
+	return m.expiry
+}
+
+// timeLeft returns how long it is until that to a recipient expires: below zero if
+// it has, 0 if it does not.
+func (m *message) timeLeft(r *recipient, now time.Time) time.Duration {
+	at, ok := m.expiryOf(r).Time()
 	if !ok {
 		return 0
 	}
@@ -197,10 +213,10 @@ func (m *message) timeLeft(now time.Time) time.Duration {
 	return -1
 }
 
-// within returns a delay that does not go beyond the job's expiry: when that comes,
-// it is told.
-func (m *message) within(now time.Time, delay time.Duration) time.Duration {
-	if left := m.timeLeft(now); left != 0 {
+// within returns a delay that does not go beyond the expiry: when that comes, it is
+// told.
+func (m *message) within(r *recipient, now time.Time, delay time.Duration) time.Duration {
+	if left := m.timeLeft(r, now); left != 0 {
 		return min(delay, max(0, left))
 	}
 	return delay

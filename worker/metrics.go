@@ -6,6 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/pushfleet/pushfleet/apns"
+	"github.com/pushfleet/pushfleet/campaign"
 	"github.com/pushfleet/pushfleet/device"
 	"github.com/pushfleet/pushfleet/job"
 )
@@ -52,7 +53,10 @@ func newMetrics(reg prometheus.Registerer, w *Worker) *metrics {
 	for _, r := range apns.Reasons() {
 		m.known[string(r)] = true
 	}
-	for _, r := range []string{"", "no device", "no credential", "replaced", "deleted", "pruned", "invalid", string(causeNotSent), string(causeStopped), string(causeUnknown), string(cause4xx), string(cause5xx), string(causeOther)} {
+	for _, r := range []string{
+		"", "no device", "no credential", "replaced", "deleted", "pruned", "invalid", reasonCancelled,
+		campaign.ReasonControl, campaign.ReasonQuiet, campaign.ReasonLocalPassed, campaign.ReasonExpiresFirst, campaign.ReasonCap, campaign.ReasonTooLarge, string(causeNotSent), string(causeStopped), string(causeUnknown), string(cause4xx), string(cause5xx), string(causeOther),
+	} {
 		m.known[r] = true
 	}
 	if reg != nil {

@@ -65,8 +65,11 @@ func (w *Worker) processAgain(ctx context.Context, l *lane, batch []*message) {
 
 // tooEarly hands back a message whose time has not come.
 func (w *Worker) tooEarly(m *message) bool {
+	if m.rng != nil || m.job.SendAfter.IsZero() {
+		return false
+	}
 	wait := m.job.SendAfter.Sub(w.cfg.Now())
-	if m.job.SendAfter.IsZero() || wait <= 0 {
+	if wait <= 0 {
 		return false
 	}
 	w.handBack(m, wait)
@@ -185,6 +188,10 @@ func (w *Worker) deliver(ctx context.Context, l *lane, batch []*message) {
 	if batch = w.guard(ctx, l, batch); len(batch) == 0 {
 		return
 	}
+	if l.campaign != nil {
+		w.resolveRanges(ctx, l, batch)
+		return
+	}
 	now := w.cfg.Now()
 	live := batch[:0]
 	for _, m := range batch {
@@ -205,6 +212,9 @@ func (w *Worker) guard(ctx context.Context, l *lane, batch []*message) []*messag
 	claims := make([]store.Claim, len(batch))
 	for i, m := range batch {
 		claims[i] = store.Claim{App: l.app.Name, Lane: l.lane, ID: m.id, Sequence: m.in.Sequence}
+		if m.rng != nil {
+			claims[i].ID, claims[i].Campaign, claims[i].Range = "", m.rng.Campaign, m.rng.Number
+		}
 	}
 	claimed, err := withStore(ctx, func(ctx context.Context) ([]store.Claimed, error) { return w.cfg.Progress.Guard(ctx, claims) })
 	if err != nil {
@@ -214,6 +224,8 @@ func (w *Worker) guard(ctx context.Context, l *lane, batch []*message) []*messag
 	left := batch[:0]
 	for i, m := range batch {
 		switch {
+		case claimed[i] == store.Taken && m.rng != nil:
+			w.acknowledge(m) // published twice: the other one is the range
 		case claimed[i] == store.Taken:
 			w.refuseDuplicate(m)
 		case claimed[i] == store.Again && !m.redelivered():
@@ -241,7 +253,7 @@ func (w *Worker) withoutStore(batch []*message, doing string, cause error) []*me
 	}](cause)
 	hangs := ok && timeout.Timeout()
 	for _, m := range batch {
-		if len(m.job.To.Tokens) > 0 && !m.redelivered() {
+		if m.rng == nil && len(m.job.To.Tokens) > 0 && !m.redelivered() {
 			m.blind = hangs
 			left = append(left, m)
 		} else {

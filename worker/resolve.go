@@ -179,6 +179,16 @@ func (w *Worker) addDevice(m *message, e store.Entry) {
 			r.environment = e.Record.Environment
 		}
 	}
+	w.stillOpen(m, &r, e.Known, &e.Record)
+	if r.fate == undecided {
+		m.left++
+	}
+	m.recipients = append(m.recipients, r)
+}
+
+// stillOpen decides what can be decided about a recipient without asking what the
+// message says, and reports whether anything is left to decide.
+func (w *Worker) stillOpen(m *message, r *recipient, known bool, record *device.Record) bool {
 	marked, isMarked := m.progress.Marked[r.hash]
 	switch {
 	case m.isSettled(r.hash):
@@ -187,18 +197,18 @@ func (w *Worker) addDevice(m *message, e store.Entry) {
 		// A worker that is gone settled it and could not tell: tell it now.
 		r.fate = accepted
 		if marked.Result != job.Accepted {
-			marked.DeviceToken = e.Token
+			marked.DeviceToken = r.token
 			marked.AcceptedBefore = marked.Result == job.Rejected && r.acceptedBefore()
-			m.restore(&r, marked)
+			m.restore(r, marked)
 		}
-	case e.Known && !e.Record.Usable():
-		m.addOther(w, &r, job.Recipient{
-			DeviceToken: e.Token, Result: job.Suppressed, Generation: r.generation,
-			Reason: e.Record.State.String() + " " + time.UnixMilli(e.Record.ChangedAt).UTC().Format(time.DateOnly) + ": " + e.Record.Reason.String(),
-		}, e.Record.Reason.String())
+	case known && !record.Usable():
+		m.addOther(w, r, job.Recipient{
+			DeviceToken: r.token, Result: job.Suppressed, Generation: r.generation,
+			Reason: record.State.String() + " " + time.UnixMilli(record.ChangedAt).UTC().Format(time.DateOnly) + ": " + record.Reason.String(),
+		}, record.Reason.String())
 	case m.lane.app.route(r.environment, m.topic) == nil:
-		m.addOther(w, &r, job.Recipient{
-			DeviceToken: e.Token, Result: job.Skipped, Reason: "no credential for environment", Generation: r.generation,
+		m.addOther(w, r, job.Recipient{
+			DeviceToken: r.token, Result: job.Skipped, Reason: "no credential for environment", Generation: r.generation,
 		}, "no credential")
 	default:
 		if wait, ok := m.progress.Waiting[r.hash]; ok {
@@ -208,10 +218,7 @@ func (w *Worker) addDevice(m *message, e store.Entry) {
 			}
 		}
 	}
-	if r.fate == undecided {
-		m.left++
-	}
-	m.recipients = append(m.recipients, r)
+	return r.fate == undecided
 }
 
 // addNobody adds a user or install that has no device for this job.

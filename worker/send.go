@@ -48,12 +48,16 @@ func (w *Worker) send(ctx context.Context, l *lane, messages []*message) {
 	}
 	var others sync.WaitGroup
 	rest := len(batches)
+	sendBatch := w.sendBatch
+	if l.campaign != nil {
+		sendBatch = w.sendPaced
+	}
 	for route, b := range batches {
 		if rest--; rest == 0 {
-			w.sendBatch(ctx, l, route, b)
+			sendBatch(ctx, l, route, b)
 			break
 		}
-		others.Go(func() { w.sendBatch(ctx, l, route, b) })
+		others.Go(func() { sendBatch(ctx, l, route, b) })
 	}
 	others.Wait()
 }
@@ -63,7 +67,7 @@ func (w *Worker) send(ctx context.Context, l *lane, messages []*message) {
 func (w *Worker) enqueue(m *message, batches map[*Route]*batch, size int) {
 	app := m.lane.app
 	now, monotonic := w.cfg.Now(), time.Now()
-	if m.expiry.Passed(now) {
+	if m.rng == nil && m.expiry.Passed(now) {
 		w.expireRest(m)
 		return
 	}
@@ -71,10 +75,12 @@ func (w *Worker) enqueue(m *message, batches map[*Route]*batch, size int) {
 		Topic: m.topic, PushType: m.job.EffectivePushType(), Priority: uint8(m.job.EffectivePriority()),
 		Expiration: m.expiry.Header(), CollapseID: m.job.CollapseID,
 	}
-	var err error
-	if n.Payload, err = m.job.RenderPayload(); err != nil {
-		// Parse has rendered it before: this cannot fail now.
-		panic("worker: a parsed job does not render: " + err.Error())
+	if m.rng == nil {
+		var err error
+		if n.Payload, err = m.job.RenderPayload(); err != nil {
+			// Parse has rendered it before: this cannot fail now.
+			panic("worker: a parsed job does not render: " + err.Error())
+		}
 	}
 	// Counted before the first answer can come: decide is called concurrently.
 	ids := job.NewAPNsIDs(app.Name, m.root)
@@ -89,7 +95,7 @@ func (w *Worker) enqueue(m *message, batches map[*Route]*batch, size int) {
 			at = w.wayTo(app, r.environment, n.Topic, monotonic)
 		}
 		if at.wait > 0 {
-			halted = m.wait(i, m.within(now, at.wait), r.attempts)
+			halted = m.wait(i, m.within(r, now, at.wait), r.attempts)
 			continue
 		}
 		b := at.batch
@@ -104,6 +110,9 @@ func (w *Worker) enqueue(m *message, batches map[*Route]*batch, size int) {
 			at.batch = b
 		}
 		n.DeviceToken, n.APNsID = r.token, ids.ID(r.token)
+		if m.rng != nil {
+			n.Payload, n.Expiration = r.payload, r.expiry.Header()
+		}
 		b.notifications = append(b.notifications, n)
 		b.items = append(b.items, item{m, i})
 		if r.attempts == 0 {
@@ -169,7 +178,7 @@ func (w *Worker) answered(ctx context.Context, route *Route, it item, n *apns.No
 	r := &m.recipients[it.i]
 	now := w.cfg.Now()
 	d := w.policy.Decide(resp, Try{
-		Lane: m.lane.lane, Attempt: r.attempts + 1, Delivery: int(m.in.Deliveries), OnUnknown: m.job.OnUnknown, Left: m.timeLeft(now),
+		Lane: m.lane.lane, Attempt: r.attempts + 1, Delivery: int(m.in.Deliveries), OnUnknown: m.job.OnUnknown, Left: m.timeLeft(r, now),
 	})
 	if d.Halt != GoOn {
 		w.halt(m, route, n.Topic, d.Halt, resp, time.Now())
@@ -188,6 +197,13 @@ func (w *Worker) apply(ctx context.Context, it item, resp apns.Response, d Decis
 	m := it.m
 	r := &m.recipients[it.i]
 	var last bool
+	if d.Action == Retry && w.cancelled(m) {
+		w.metrics.settled(m.lane, r.environment, job.Skipped, reasonCancelled, 1)
+		if m.decide(it.i, settledOther, &other{Recipient: job.Recipient{DeviceToken: r.token, Result: job.Skipped, Reason: reasonCancelled, Generation: r.generation}}) {
+			w.finished.push(m)
+		}
+		return
+	}
 	switch d.Action {
 	case Accept:
 		w.metrics.accepted(m.lane, r.environment, now.Sub(m.in.StoredAt))
@@ -198,7 +214,7 @@ func (w *Worker) apply(ctx context.Context, it item, resp apns.Response, d Decis
 			attempts++
 		}
 		if d.Costs {
-			delay = m.within(now, delay+m.lane.retries.stretch(time.Now()))
+			delay = m.within(r, now, delay+m.lane.retries.stretch(time.Now()))
 		}
 		if ctx.Err() != nil && !d.Attempted {
 			delay = 0 // the worker goes: somebody else may try at once
@@ -220,7 +236,9 @@ func (w *Worker) apply(ctx context.Context, it item, resp apns.Response, d Decis
 			}
 		}
 		w.metrics.settled(m.lane, r.environment, o.Result, o.Reason, 1)
-		if d.Action == Bury {
+		// What is wrong with a campaign is wrong for all, and told by its counts: no
+		// letter could be redriven that has one recipient's text for all.
+		if d.Action == Bury && m.rng == nil {
 			last = m.bury(it.i, o.Reason, &o)
 		} else {
 			last = m.decide(it.i, settledOther, &o)

@@ -115,6 +115,9 @@ func (m *message) outcomes(complete bool) []job.JobOutcome {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	base := job.JobOutcome{ID: m.id, Root: m.continues(), Sequence: m.in.Sequence, QueuedAt: m.in.StoredAt, Attempt: m.progress.Attempts + 1}
+	if m.rng != nil {
+		base.Campaign, base.Range, base.Devices = m.rng.Campaign, m.rng.Number, m.rng.Devices
+	}
 	perEnvironment := make([]job.JobOutcome, 0, 1)
 	of := func(env device.Environment) *job.JobOutcome {
 		for i := range perEnvironment {
@@ -232,7 +235,8 @@ func (m *message) retries(now time.Time) (store.HandBack, time.Duration) {
 	h := store.HandBack{RetryAt: now.Add(delay), Attempts: attempts}
 	for i := range m.recipients {
 		r := &m.recipients[i]
-		if r.fate != waiting || r.attempts == attempts && r.delay <= 2*delay+time.Second {
+		// When the campaign lets them go is found out again.
+		if r.fate != waiting || r.later || r.attempts == attempts && r.delay <= 2*delay+time.Second {
 			continue
 		}
 		if h.Waiting == nil {

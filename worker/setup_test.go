@@ -47,16 +47,19 @@ func newSender(answer func(n *apns.Notification) apns.Response) *sender {
 func accept(n *apns.Notification) apns.Response { return apns.Response{Status: 200, APNsID: n.APNsID} }
 
 func (s *sender) Send(ctx context.Context, _ job.Lane, batch []apns.Notification, done func(int, apns.Response)) {
-	s.mu.Lock()
-	s.sent = append(s.sent, batch...)
-	s.at = time.Now()
-	s.mu.Unlock()
+	late := ctx.Err() != nil
+	if !late {
+		s.mu.Lock()
+		s.sent = append(s.sent, batch...)
+		s.at = time.Now()
+		s.mu.Unlock()
+	}
 	select {
 	case s.seen <- struct{}{}:
 	default:
 	}
 	for i := range batch {
-		if ctx.Err() != nil {
+		if late {
 			done(i, apns.Response{Err: fmt.Errorf("%w: %w", apns.ErrNotSent, context.Cause(ctx))})
 			continue
 		}

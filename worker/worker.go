@@ -64,6 +64,8 @@ type Config struct {
 	Progress Progress
 	Outcomes Outcomes
 	Fuses    Fuses // nil: none
+	// Campaigns is what campaigns need; nil: none are sent here.
+	Campaigns Campaigns
 	// Pulse is what the APNs clients ask before they send; nil: they do not.
 	Pulse *Pulse
 
@@ -91,6 +93,9 @@ type Worker struct {
 	finished *finished
 	dead     cemetery
 	lanes    []*lane
+
+	campaigns *campaigns
+	zones     device.Zones
 
 	confirming atomic.Bool // JetStream is being asked about messages in work
 	draining   atomic.Bool // told to stop
@@ -140,6 +145,7 @@ func New(cfg Config) (*Worker, error) {
 	w := &Worker{
 		cfg: cfg, log: cfg.Logger.Named("worker"),
 		policy: NewPolicy(), room: newRoom(cfg.MaxInFlight), flight: newFlight(), finished: newFinished(),
+		campaigns: newCampaigns(),
 	}
 	w.metrics = newMetrics(cfg.Metrics, w)
 	w.recorded = newRecorded(cfg.Streams)
@@ -190,6 +196,12 @@ func (w *Worker) Run(ctx context.Context) error {
 	keepers.Go(func() { w.settleLoop(work, keepCtx.Done()) })
 	for _, l := range w.lanes {
 		intakes.Go(func() { w.intake(ctx, sending, l) })
+	}
+	if w.cfg.Campaigns != nil {
+		keepers.Go(func() { w.keepContact(keepCtx) })
+		intakes.Go(func() { w.watchCampaigns(ctx, sending, &intakes) })
+		intakes.Go(func() { w.steward(ctx) })
+		intakes.Go(func() { w.takeRequests(ctx) })
 	}
 	w.log.Info("worker takes jobs", zap.String("worker", w.cfg.Name), zap.Int("apps", len(w.cfg.Apps)), zap.Int("max_in_flight", w.cfg.MaxInFlight))
 
@@ -254,16 +266,23 @@ func (w *Worker) abandon(drained <-chan struct{}) {
 }
 
 func (w *Worker) openLane(ctx context.Context, l *lane) error {
-	if err := w.cfg.Streams.ReleaseApp(ctx, l.app.Name); err != nil {
-		return err
-	}
-	c, err := w.cfg.Streams.LaneConsumer(ctx, l.app.Name, l.lane)
+	c, err := w.ensureConsumer(ctx, l)
 	if err != nil {
 		return err
 	}
 	l.consumer = c
 	l.setFailing(nil)
 	return nil
+}
+
+func (w *Worker) ensureConsumer(ctx context.Context, l *lane) (*stream.Consumer, error) {
+	if l.campaign != nil {
+		return w.cfg.Streams.RangesConsumer(ctx, l.app.Name, l.campaign.id)
+	}
+	if err := w.cfg.Streams.ReleaseApp(ctx, l.app.Name); err != nil {
+		return nil, err
+	}
+	return w.cfg.Streams.LaneConsumer(ctx, l.app.Name, l.lane)
 }
 
 // Ready returns nil while the worker takes jobs of every app.

@@ -68,7 +68,7 @@ func newFleet(cfg *config.Config, streams *stream.Streams, set *store.Store, log
 	f.worker, err = worker.New(worker.Config{
 		Name: cfg.Worker.Name, Version: version, Apps: apps,
 		MaxInFlight: cfg.Worker.MaxInFlight, DrainTimeout: cfg.Worker.DrainTimeout,
-		Streams: streams, Devices: set, Progress: set, Outcomes: f.publisher,
+		Streams: streams, Devices: set, Progress: set, Outcomes: f.publisher, Campaigns: set,
 		Fuses: f.fuse, Pulse: f.pulse, KeepRejected: set.FuseWindow() + keepSlack,
 		Logger: log, Metrics: reg, Now: f.clock.Now,
 	})
