@@ -93,7 +93,9 @@ func RangeMsgID(app, campaign string, n int) string {
 // rangesDurable returns the name of the durable consumer of a campaign's ranges.
 // Names of apps and campaigns have no '=', so that no two campaigns share one, nor
 // a campaign and a lane.
-func rangesDurable(app, campaign string) string { return "c=" + app + "=" + SubjectToken(campaign) }
+func rangesDurable(app, campaign string) string { return durableOfRanges(app, SubjectToken(campaign)) }
+
+func durableOfRanges(app, token string) string { return "c=" + app + "=" + token }
 
 // LaneDurable returns the name of the durable consumer of an app and lane.
 func LaneDurable(app string, lane job.Lane) string { return app + "-" + lane.String() }

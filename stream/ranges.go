@@ -130,6 +130,28 @@ func (s *Streams) RangesLeft(ctx context.Context, app, id string) (uint64, error
 	return subjects[subject], err
 }
 
+// CampaignOf returns the campaign that ranges in JOBS belong to, or [ErrNoCampaign].
+func (s *Streams) CampaignOf(ctx context.Context, w *WaitingRanges) (campaign.Status, error) {
+	entry, err := s.campaigns.Get(ctx, w.App+"."+w.Campaign)
+	if errors.Is(err, jetstream.ErrKeyNotFound) {
+		return campaign.Status{}, fmt.Errorf("read campaign of %s: %w", w.Subject, ErrNoCampaign)
+	}
+	if err != nil {
+		return campaign.Status{}, fmt.Errorf("read campaign of %s: %w", w.Subject, err)
+	}
+	return parseCampaign(entry)
+}
+
+// ReleaseRanges makes room for the stray consumer on the ranges of a campaign that
+// there is not: their own consumer goes, if there is one.
+func (s *Streams) ReleaseRanges(ctx context.Context, w *WaitingRanges) error {
+	err := s.js.DeleteConsumer(ctx, Jobs, durableOfRanges(w.App, w.Campaign))
+	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+		return fmt.Errorf("delete consumer of %s: %w", w.Subject, err)
+	}
+	return nil
+}
+
 // RangeOutcomes calls each with every outcomes message of one range of a campaign that
 // had been stored before the call, in order. Those that have aged out of OUTCOMES are
 // gone. The error is each's, or that OUTCOMES cannot be read.

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -19,9 +20,11 @@ const strayBatch = 64
 // made-up apps makes up as many as they like. The rest has its turn after them.
 const maxStraySubjects = 256
 
-// watchStrays announces this worker, and gives up jobs that no worker can send:
-// those of an app that all workers have not known for a while, and those of a
-// lane that does not exist. It runs until ctx ends.
+// watchStrays announces this worker, and gives up what no worker can send: jobs of an
+// app that all workers have not known for a while, those of a lane that does not
+// exist, and ranges of a campaign that there is not. Ranges of a campaign that there is
+// wait for a worker that knows its app, however long: to give up millions of devices
+// because the only worker restarts would be worse. It runs until ctx ends.
 func (w *Worker) watchStrays(ctx context.Context) {
 	since := make(map[string]time.Time) // subject -> when it was first seen unknown
 	tick := time.NewTicker(w.cfg.StrayInterval)
@@ -68,19 +71,35 @@ func (w *Worker) sweepStrays(ctx context.Context, since map[string]time.Time) er
 	if err != nil {
 		return err
 	}
+	ranges, err := w.lostRanges(ctx)
+	if err != nil {
+		return err
+	}
 	var strays []string
 	unknown := make(map[string]bool)
 	now := time.Now()
+	lost := func(subject string) (forLong bool) {
+		unknown[subject] = true
+		first, seen := since[subject]
+		if !seen {
+			since[subject] = now
+		}
+		return seen && now.Sub(first) >= w.cfg.StrayAfter
+	}
 	for _, s := range waiting {
 		if _, err := job.ParseLane(s.Lane); err == nil && known[s.App] {
 			continue
 		}
-		unknown[s.Subject] = true
-		first, seen := since[s.Subject]
-		if !seen {
-			since[s.Subject] = now
-		} else if now.Sub(first) >= w.cfg.StrayAfter {
+		if lost(s.Subject) {
 			strays = append(strays, s.Subject)
+		}
+	}
+	for i := range ranges {
+		if r := &ranges[i]; lost(r.Subject) {
+			if err := w.cfg.Streams.ReleaseRanges(ctx, r); err != nil {
+				return err
+			}
+			strays = append(strays, r.Subject)
 		}
 	}
 	for subject := range since {
@@ -89,6 +108,32 @@ func (w *Worker) sweepStrays(ctx context.Context, since map[string]time.Time) er
 		}
 	}
 	return w.buryStrays(ctx, strays)
+}
+
+// lostRanges returns the ranges in JOBS whose campaign there is not. Those of one that
+// is closed, which came too late, are dropped.
+func (w *Worker) lostRanges(ctx context.Context) ([]stream.WaitingRanges, error) {
+	waiting, err := w.cfg.Streams.RangeSubjects(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var lost []stream.WaitingRanges
+	for i := range waiting {
+		r := &waiting[i]
+		st, err := w.cfg.Streams.CampaignOf(ctx, r)
+		switch {
+		case errors.Is(err, stream.ErrNoCampaign):
+			lost = append(lost, *r)
+		case err != nil:
+			return nil, err
+		case st.Closed:
+			if err := w.cfg.Streams.DropRanges(ctx, st.App, st.ID); err != nil {
+				return nil, err
+			}
+			w.log.Warn("dropped ranges of a campaign that is over", zap.String("app", st.App), zap.String("campaign", st.ID), zap.Uint64("ranges", r.Messages))
+		}
+	}
+	return lost, nil
 }
 
 // buryStrays gives up what waits on subjects. The stray consumer stands on no
@@ -125,7 +170,9 @@ func (w *Worker) buryStrays(ctx context.Context, subjects []string) error {
 
 func (w *Worker) buryStray(ctx context.Context, in *stream.Message) error {
 	letter := stream.Letter{Reason: "unknown app", Last: w.cfg.Now()}
-	if _, err := job.ParseLane(in.LaneName); err != nil {
+	if in.Campaign != "" {
+		letter.Reason = "unknown campaign"
+	} else if _, err := job.ParseLane(in.LaneName); err != nil {
 		letter.Reason = err.Error()
 	}
 	if j, err := job.Parse(in.Data); err == nil {
@@ -141,6 +188,6 @@ func (w *Worker) buryStray(ctx context.Context, in *stream.Message) error {
 	if err := in.Ack(); err != nil {
 		return fmt.Errorf("acknowledge stray message: %w", err)
 	}
-	w.log.Warn("gave up a job that no worker can send", zap.String("subject", in.Subject), zap.String("reason", letter.Reason))
+	w.log.Warn("gave up what no worker can send", zap.String("subject", in.Subject), zap.String("reason", letter.Reason))
 	return nil
 }
