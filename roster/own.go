@@ -95,13 +95,18 @@ func unmarshal(text string, v any, opts ...json.Options) error {
 
 // pointer names a member, shortened.
 func pointer(p jsontext.Pointer) string {
-	const most = 80
-	s := strings.ReplaceAll(strings.TrimPrefix(string(p), "/"), "/", ".")
-	if len(s) > most {
-		s = strings.ToValidUTF8(s[:most], "") + "…"
-	}
+	s := shortName(strings.ReplaceAll(strings.TrimPrefix(string(p), "/"), "/", "."))
 	if s == "" {
 		return "the whole"
+	}
+	return s
+}
+
+// shortName shortens a name that a file has.
+func shortName(s string) string {
+	const most = 80
+	if len(s) > most {
+		return strings.ToValidUTF8(s[:most], "") + "…"
 	}
 	return s
 }

@@ -92,42 +92,51 @@ var (
 // reads the first line, and complains of a header or a format that it does not
 // know.
 func NewReader(src io.Reader, opt Options) (*Reader, error) {
-	r := &Reader{lines: lines{br: bufio.NewReaderSize(src, 64<<10)}, format: opt.Format, opt: opt}
-	start, err := r.lines.br.Peek(3)
-	if err != nil && !errors.Is(err, io.EOF) {
+	all, first, err := openLines(src)
+	if err != nil {
 		return nil, err
 	}
-	switch {
-	case bytes.HasPrefix(start, []byte("\xef\xbb\xbf")):
-		_, _ = r.lines.br.Discard(3) // it was peeked at
-	case bytes.HasPrefix(start, []byte("\xff\xfe")), bytes.HasPrefix(start, []byte("\xfe\xff")):
-		return nil, errors.New("roster: the file is UTF-16: convert it to UTF-8")
-	}
-	var first []byte
-	for len(bytes.TrimSpace(first)) == 0 {
-		if first, err = r.lines.next(); err != nil {
-			if errors.Is(err, io.EOF) {
-				err = ErrEmpty
-			}
-			return nil, fmt.Errorf("the first line: %w", err)
-		}
-	}
-	r.lines.back = append(r.lines.back, bytes.Clone(first))
-	r.lines.number--
-	if !utf8.Valid(first) {
-		return nil, errors.New("roster: the first line is not UTF-8")
-	}
-	first = bytes.TrimSpace(first)
+	r := &Reader{lines: *all, format: opt.Format, opt: opt}
 	if first[0] == '{' {
 		return r, r.startJSON(string(first))
-	}
-	if first[0] == '[' {
-		return nil, errors.New("roster: the file is one JSON array: make it lines, such as by jq -c '.[]'")
 	}
 	if first, err = r.lines.record(); err != nil {
 		return nil, fmt.Errorf("the first line: %w", err)
 	}
 	return r, r.startCSV(string(bytes.TrimSpace(first)))
+}
+
+// openLines looks at the beginning of a file: first is its first line that is not
+// empty, without spaces around, and will be read again.
+func openLines(src io.Reader) (all *lines, first []byte, err error) {
+	all = &lines{br: bufio.NewReaderSize(src, 64<<10)}
+	start, err := all.br.Peek(3)
+	if err != nil && !errors.Is(err, io.EOF) {
+		return nil, nil, err
+	}
+	switch {
+	case bytes.HasPrefix(start, []byte("\xef\xbb\xbf")):
+		_, _ = all.br.Discard(3) // it was peeked at
+	case bytes.HasPrefix(start, []byte("\xff\xfe")), bytes.HasPrefix(start, []byte("\xfe\xff")):
+		return nil, nil, errors.New("roster: the file is UTF-16: convert it to UTF-8")
+	}
+	for len(bytes.TrimSpace(first)) == 0 {
+		if first, err = all.next(); err != nil {
+			if errors.Is(err, io.EOF) {
+				err = ErrEmpty
+			}
+			return nil, nil, fmt.Errorf("the first line: %w", err)
+		}
+	}
+	all.back = append(all.back, bytes.Clone(first))
+	all.number--
+	switch first = bytes.TrimSpace(all.back[len(all.back)-1]); {
+	case !utf8.Valid(first):
+		return nil, nil, errors.New("roster: the first line is not UTF-8")
+	case first[0] == '[':
+		return nil, nil, errors.New("roster: the file is one JSON array: make it lines, such as by jq -c '.[]'")
+	}
+	return all, first, nil
 }
 
 // Format is the file's format, as given or as told by the first line.
@@ -181,17 +190,26 @@ func (r *Reader) Skip(number int64) error {
 	return nil
 }
 
-// startCSV takes in the header.
-func (r *Reader) startCSV(header string) error {
-	columns, err := split(header, nil)
+// header reads the names of columns.
+func header(text string) ([]string, error) {
+	columns, err := split(text, nil)
 	if err != nil {
-		return fmt.Errorf("roster: the header %w", err)
+		return nil, fmt.Errorf("roster: the header %w", err)
 	}
 	for i := range columns {
 		columns[i] = strings.TrimSpace(columns[i])
 		if slices.Contains(columns[:i], columns[i]) {
-			return fmt.Errorf("roster: the header names column %q twice", columns[i])
+			return nil, fmt.Errorf("roster: the header names column %q twice", columns[i])
 		}
+	}
+	return columns, nil
+}
+
+// startCSV takes in the header.
+func (r *Reader) startCSV(text string) error {
+	columns, err := header(text)
+	if err != nil {
+		return err
 	}
 	has := func(name string) bool { return slices.Contains(columns, name) }
 	if r.format == Unknown {
