@@ -62,8 +62,58 @@ type Status struct {
 	Ranges   int   `json:"ranges,omitempty"`
 	Devices  int64 `json:"devices,omitempty"`
 	Expanded bool  `json:"expanded,omitempty"`
+	// Digest is, of a campaign to a file that is handed in, a hash of the recipients so
+	// far: who goes on must have the same file.
+	Digest string `json:"digest,omitempty"`
 	// Closed: it has ended, nothing of it is in a queue any more, and Counts are final.
 	Closed bool `json:"closed,omitempty"`
+}
+
+// NewStatus returns a campaign of an app as it begins: scheduled for its start, at
+// once where it has none, or for its next run; or, if it is to a file, loading. What
+// depends on the time is for [Campaign.Check]. An invalid campaign is refused like by
+// [Campaign.Validate].
+func NewStatus(app string, c *Campaign, now time.Time) (Status, error) {
+	if err := c.Validate(); err != nil {
+		return Status{}, err
+	}
+	definition, err := c.AppendJSON(nil)
+	if err != nil {
+		return Status{}, err
+	}
+	st := Status{App: app, ID: c.ID, Definition: definition, State: Scheduled, Rate: c.Rate, CreatedAt: now.UTC(), StartAt: c.StartAt.UTC()}
+	if c.StartAt.IsZero() {
+		st.StartAt = st.CreatedAt
+	}
+	if c.Recipients != nil {
+		st.State = Loading
+	}
+	if c.Recurrence != nil {
+		// Check refuses one that never comes; here its start is as good as any.
+		if next, ok := c.NextRun(now, new(device.Zones)); ok {
+			st.StartAt = next.UTC()
+		}
+	}
+	return st, nil
+}
+
+// Load takes in how far the handing in of a file has come: ranges and recipients in
+// all, and the hash of them.
+func (s *Status) Load(ranges int, recipients int64, digest string) error {
+	if s.State != Loading {
+		return s.refuse("load")
+	}
+	s.Ranges, s.Devices, s.Digest = ranges, recipients, digest
+	return nil
+}
+
+// Loaded makes a campaign whose file is handed in scheduled.
+func (s *Status) Loaded() error {
+	if s.State != Loading {
+		return s.refuse("load")
+	}
+	s.State, s.Expanded = Scheduled, true
+	return nil
 }
 
 // Recurs reports whether it is a campaign that others are runs of: it is not sent

@@ -40,6 +40,22 @@ const (
 
 func campaignKey(app, id string) string { return app + "." + SubjectToken(id) }
 
+// NewCampaign creates a campaign of an app by its definition, like [Streams.CreateCampaign].
+// A [*job.Invalid] says what is wrong with it: what depends on the time is asked of a
+// new one only.
+func (s *Streams) NewCampaign(ctx context.Context, app string, c *campaign.Campaign, now time.Time) (_ campaign.Status, created bool, err error) {
+	st, err := campaign.NewStatus(app, c, now)
+	if err != nil {
+		return campaign.Status{}, false, err
+	}
+	if _, err := s.Campaign(ctx, app, c.ID); errors.Is(err, ErrNoCampaign) {
+		if err := c.Check(now); err != nil {
+			return st, false, err
+		}
+	}
+	return s.CreateCampaign(ctx, st)
+}
+
 // CreateCampaign stores a campaign that does not exist yet. If there is one of the
 // same Definition under its id, that one is returned, as it stands now, and created
 // is false: it can be called again whenever it is not known what became of the call.

@@ -679,3 +679,34 @@ func TestRangeOutcomes(t *testing.T) {
 		t.Errorf("last outcome: got %d, %v, want 403: all in one stream", last, err)
 	}
 }
+
+func TestNewCampaign(t *testing.T) {
+	t.Parallel()
+	js := testenv.NewJetStream(t)
+	ctx := t.Context()
+	now := time.Date(2026, 11, 24, 8, 0, 0, 0, time.UTC)
+	c, err := campaign.Parse([]byte(`{"id":"spring","audience":{"all":true},"notification":{"body":"b"},"start_at":"2026-11-24T09:00:00Z"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var invalid *job.Invalid
+	if _, _, err := js.NewCampaign(ctx, "shop", c, now.Add(2*time.Hour)); !errors.As(err, &invalid) || !strings.Contains(err.Error(), "start_at") {
+		t.Errorf("when its start is over: got %v, want start_at refused", err)
+	}
+	if _, _, err := js.NewCampaign(ctx, "shop", &campaign.Campaign{ID: "x"}, now); !errors.As(err, &invalid) {
+		t.Errorf("invalid: got %v, want a *job.Invalid", err)
+	}
+	made, created, err := js.NewCampaign(ctx, "shop", c, now)
+	if err != nil || !created || made.State != campaign.Scheduled || !made.StartAt.Equal(now.Add(time.Hour)) {
+		t.Fatalf("got %+v, created %t, %v, want it scheduled", made, created, err)
+	}
+	// Who asks again does so later.
+	again, created, err := js.NewCampaign(ctx, "shop", c, now.Add(2*time.Hour))
+	if err != nil || created || !reflect.DeepEqual(again, made) {
+		t.Errorf("again:\ngot  %+v, created %t, %v\nwant %+v", again, created, err, made)
+	}
+	c.Rate = 7
+	if _, _, err := js.NewCampaign(ctx, "shop", c, now); !errors.Is(err, stream.ErrCampaignExists) {
+		t.Errorf("of other content: got %v, want %v", err, stream.ErrCampaignExists)
+	}
+}
