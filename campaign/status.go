@@ -206,28 +206,3 @@ func (s *Status) refuse(what string) error {
 
 // MaxRate is the largest rate of a campaign.
 const MaxRate = 10_000_000
-
-// NewStatus is the entry of a campaign that is created at now: it starts at once,
-// or when the campaign says. The error says that the campaign cannot be encoded, or
-// that its recurrence never comes round.
-func NewStatus(app string, c *Campaign, now time.Time, z *device.Zones) (Status, error) {
-	definition, err := c.AppendJSON(nil)
-	if err != nil {
-		return Status{}, err
-	}
-	st := Status{App: app, ID: c.ID, Definition: definition, State: Scheduled, Rate: c.Rate, CreatedAt: now, StartAt: now}
-	if c.StartAt.After(now) {
-		st.StartAt = c.StartAt
-	}
-	if c.Recurrence != nil {
-		next, ok := c.NextRun(st.StartAt.Add(-time.Nanosecond), z)
-		if !ok {
-			return Status{}, fmt.Errorf("recurrence.cron: never comes round")
-		}
-		st.StartAt = next
-	}
-	if c.Recipients != nil {
-		st.State = Loading
-	}
-	return st, nil
-}

@@ -48,11 +48,8 @@ func (f *fixture) create(definition string) campaign.Status {
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	st, err := campaign.NewStatus("shop", c, time.Now(), new(device.Zones))
+	st, _, err := f.js.NewCampaign(f.ctx, "shop", c, time.Now())
 	if err != nil {
-		f.t.Fatal(err)
-	}
-	if st, _, err = f.js.CreateCampaign(f.ctx, st); err != nil {
 		f.t.Fatal(err)
 	}
 	return st

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/pushfleet/pushfleet/campaign"
+	"github.com/pushfleet/pushfleet/job"
 	"github.com/pushfleet/pushfleet/stream"
 )
 
@@ -78,22 +79,16 @@ func (w *Worker) createRequested(ctx context.Context, in *stream.Message) error 
 		return fmt.Errorf("%w: unknown app", errRefused)
 	}
 	def, err := campaign.Parse(in.Data)
-	if err == nil {
-		// What was in time when it was published is not late because workers were.
-		err = def.Check(in.StoredAt)
-	}
 	if err != nil {
 		return fmt.Errorf("%w: %w", errRefused, err)
 	}
 	if def.Recipients != nil {
 		return fmt.Errorf("%w: recipients: a file's recipients are handed in by the client or the command line", errRefused)
 	}
-	st, err := campaign.NewStatus(in.App, def, w.cfg.Now(), &w.zones)
-	if err != nil {
-		return fmt.Errorf("%w: %w", errRefused, err)
-	}
-	_, _, err = w.cfg.Streams.CreateCampaign(ctx, st)
-	if errors.Is(err, stream.ErrCampaignExists) {
+	// What was in time when it was published is not late because workers were.
+	_, _, err = w.cfg.Streams.NewCampaign(ctx, in.App, def, in.StoredAt)
+	var invalid *job.Invalid
+	if errors.As(err, &invalid) || errors.Is(err, stream.ErrCampaignExists) {
 		return fmt.Errorf("%w: %w", errRefused, err)
 	}
 	return err
