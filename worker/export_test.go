@@ -26,3 +26,9 @@ const (
 func (b *Budget) Earn(n int)                          { b.b.earn(n) }
 func (b *Budget) Try(now time.Time) bool              { return b.b.try(now) }
 func (b *Budget) Stretch(now time.Time) time.Duration { return b.b.stretch(now) }
+
+// Spare keeps slices for use again.
+type Spare struct{ s spare[int] }
+
+func (s *Spare) Take(n int) []int { return s.s.take(n) }
+func (s *Spare) Put(used []int)   { s.s.put(used) }

@@ -43,13 +43,13 @@ func (w *Worker) lookup(ctx context.Context, l *lane, inline, blind []*message) 
 	for _, m := range inline {
 		size += len(m.job.To.Tokens)
 	}
-	tokens := make([]device.Token, 0, size)
-	for _, m := range inline {
-		tokens = append(tokens, m.job.To.Tokens...)
-	}
-	if len(tokens) > 0 {
+	if size > 0 {
+		tokens, room := w.spareTokens.take(size), w.spareEntries.take(size)
+		for _, m := range inline {
+			tokens = append(tokens, m.job.To.Tokens...)
+		}
 		entries, err := withStore(ctx, func(ctx context.Context) ([]store.Entry, error) {
-			return w.cfg.Devices.Lookup(ctx, l.app.Name, tokens, make([]store.Entry, 0, len(tokens)))
+			return w.cfg.Devices.Lookup(ctx, l.app.Name, tokens, room)
 		})
 		if err != nil {
 			blind = append(blind, w.withoutStore(inline, "look up device tokens", err)...)
@@ -58,16 +58,18 @@ func (w *Worker) lookup(ctx context.Context, l *lane, inline, blind []*message) 
 		for _, m := range inline {
 			n := len(m.job.To.Tokens)
 			m.recipients = make([]recipient, 0, n)
-			for _, e := range entries[:n] {
-				w.addDevice(m, e)
+			for i := range entries[:n] {
+				w.addDevice(m, &entries[i])
 			}
 			entries = entries[n:]
 		}
+		w.spareTokens.put(tokens)
+		w.spareEntries.put(room[:size])
 	}
 	for _, m := range blind {
 		m.recipients = make([]recipient, 0, len(m.job.To.Tokens))
 		for _, t := range m.job.To.Tokens {
-			w.addDevice(m, store.Entry{Token: t})
+			w.addDevice(m, &store.Entry{Token: t})
 		}
 	}
 	return slices.Concat(inline, blind)
@@ -146,7 +148,8 @@ func (w *Worker) resolveNamed(ctx context.Context, l *lane, m *message) bool {
 	seen := make(map[device.Token]bool)
 	for i, entries := range found {
 		devices := 0
-		for _, e := range entries {
+		for j := range entries {
+			e := &entries[j]
 			if e.Record.Kind != m.kind || !e.Record.Usable() {
 				continue
 			}
@@ -169,7 +172,7 @@ func (w *Worker) resolveNamed(ctx context.Context, l *lane, m *message) bool {
 }
 
 // addDevice adds a recipient and decides what can be decided without sending.
-func (w *Worker) addDevice(m *message, e store.Entry) {
+func (w *Worker) addDevice(m *message, e *store.Entry) {
 	r := recipient{token: e.Token, hash: job.RecipientHash(e.Token), environment: m.lane.app.Environment, attempts: m.progress.Attempts}
 	if e.Known {
 		r.generation = e.Record.Generation

@@ -60,6 +60,10 @@ func (w *Worker) send(ctx context.Context, l *lane, messages []*message) {
 		others.Go(func() { sendBatch(ctx, l, route, b) })
 	}
 	others.Wait()
+	for _, b := range batches {
+		w.spareNotifications.put(b.notifications)
+		w.spareItems.put(b.items)
+	}
 }
 
 // enqueue adds a message's undecided recipients to the batches of their routes,
@@ -103,7 +107,7 @@ func (w *Worker) enqueue(m *message, batches map[*Route]*batch, size int) {
 			if b = batches[at.route]; b == nil {
 				b = &batch{}
 				if len(batches) == 0 {
-					b.notifications, b.items = make([]apns.Notification, 0, size), make([]item, 0, size)
+					b.notifications, b.items = w.spareNotifications.take(size), w.spareItems.take(size)
 				}
 				batches[at.route] = b
 			}

@@ -102,6 +102,11 @@ type Worker struct {
 
 	// handling counts messages from their arrival to their ack, nak or loss.
 	handling sync.WaitGroup
+
+	spareTokens        spare[device.Token]
+	spareEntries       spare[store.Entry]
+	spareNotifications spare[apns.Notification]
+	spareItems         spare[item]
 }
 
 // New returns a worker. It touches nothing until it runs.
