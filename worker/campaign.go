@@ -418,14 +418,13 @@ func (w *Worker) permits(ctx context.Context, r *running, want int) (int, error)
 func (w *Worker) sendPaced(ctx context.Context, l *lane, route *Route, b *batch) {
 	var sending sync.WaitGroup
 	defer sending.Wait()
-	for len(b.items) > 0 {
-		n, err := w.permits(ctx, l.campaign, len(b.items))
+	for sent := 0; sent < len(b.items); {
+		n, err := w.permits(ctx, l.campaign, len(b.items)-sent)
 		if err != nil {
-			w.sendBatch(ctx, l, route, b) // which is told why, one by one
-			return
+			n = len(b.items) - sent // which are told why, one by one
 		}
-		part := &batch{notifications: b.notifications[:n], items: b.items[:n]}
-		b.notifications, b.items = b.notifications[n:], b.items[n:]
+		part := &batch{notifications: b.notifications[sent : sent+n], items: b.items[sent : sent+n]}
+		sent += n
 		sending.Go(func() { w.sendBatch(ctx, l, route, part) })
 	}
 }

@@ -25,8 +25,9 @@ type message struct {
 	// users and installs turned out to be.
 	cost, grown int
 
-	known bool // delivered before, though JetStream does not say so
-	blind bool // Redis does not answer, and it is sent all the same
+	known  bool // delivered before, though JetStream does not say so
+	inVain bool // somebody of it waits who was to be sent to now
+	blind  bool // Redis does not answer, and it is sent all the same
 
 	progress store.Progress // of earlier deliveries
 	expiry   job.Expiry     // of a job; in a range each recipient has its own

@@ -46,6 +46,12 @@ func (w *Worker) send(ctx context.Context, l *lane, messages []*message) {
 			w.enqueue(m, batches, size)
 		}
 	}
+	for _, m := range messages {
+		// Who halts campaigns takes back what is being sent by then.
+		if err := w.halted(m); err != nil {
+			m.giveUp(err)
+		}
+	}
 	var others sync.WaitGroup
 	rest := len(batches)
 	sendBatch := w.sendBatch

@@ -59,11 +59,12 @@ func (w *Worker) settleLoop(ctx context.Context, stop <-chan struct{}) {
 func (w *Worker) settle(ctx context.Context, m *message) {
 	var letters, waits bool
 	for i := range m.recipients {
-		switch m.recipients[i].fate {
+		switch r := &m.recipients[i]; r.fate {
 		case buried:
 			letters = true
 		case waiting:
 			waits = true
+			m.inVain = m.inVain || !r.later
 		}
 	}
 	if letters {
@@ -81,7 +82,9 @@ func (w *Worker) tell(ctx context.Context, m *message, waits bool) {
 	outcomes := m.outcomes(!waits)
 	if waits {
 		if len(outcomes) == 0 {
-			m.lane.brake.wasted()
+			if m.inVain {
+				m.lane.brake.wasted()
+			}
 			go w.postpone(ctx, m)
 			return
 		}
