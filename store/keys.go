@@ -37,6 +37,7 @@ import (
 //	pf:{c:<app>/<campaign>/<group>}:<range>:h    SET     as of a job
 //	pf:{c:<app>/<campaign>/<group>}:<range>:g    STRING  place in JOBS of the message of the range
 //	pf:{c:<app>/<campaign>}:pace                 STRING  microseconds since the epoch, permits taken then (pace.lua)
+//	pf:{<app>:f<bucket>}:c                       HASH    kind and who, hashed -> campaigns and times (caps.lua)
 //	pf:work:<name>                               STRING  who is at it (claim.lua)
 //
 // Device tokens are raw bytes. <campaign> is its id, or a hash of it (campaignKey),
@@ -171,6 +172,11 @@ func totalsKey(app, campaign string, group int) string { return groupKey(app, ca
 // paceKey is where the pace of a campaign is kept.
 func paceKey(app, campaign string) string {
 	return "pf:{c:" + app + "/" + campaignKey(campaign) + "}:pace"
+}
+
+// capsKey is where a bucket of frequency caps is kept.
+func capsKey(app string, bucket uint32) string {
+	return "pf:{" + app + ":f" + strconv.FormatUint(uint64(bucket), 10) + "}:c"
 }
 
 // workKey says who is at some work.

@@ -17,16 +17,20 @@ var luaFiles embed.FS
 // microsecond of every run, so each script has only those that it uses.
 func preludes(name string) []string {
 	switch name {
-	case "apply", "fuse_release", "import", "register", "replace", "settle":
+	case "apply", "import", "register", "replace":
+		return []string{"fence", "bytes", "clock", "record"}
+	case "fuse_release", "settle":
 		return []string{"fence", "bytes", "record"}
 	case "index", "leave_index", "unindex":
 		return []string{"fence", "bytes", "slots"}
 	case "drop", "erase", "leave", "swap", "take":
 		return []string{"fence"}
+	case "caps":
+		return []string{"bytes", "clock"}
 	case "fuse_again", "fuse_count", "removals":
-		return []string{"bytes", "record"}
+		return []string{"clock"}
 	case "progress_part":
-		return []string{"bytes", "record", "totals"}
+		return []string{"clock", "totals"}
 	case "progress_hold":
 		return []string{"totals"}
 	default:
