@@ -23,6 +23,7 @@ type Campaigns interface {
 	ReadAudience(ctx context.Context, app string, c store.Classes, tags []string, details bool, dst []device.Device) (devices []device.Device, seen, unreadable int, err error)
 	Describe(ctx context.Context, app string, entries []store.Entry, dst []device.Device) ([]device.Device, int, error)
 
+	UseCaps(ctx context.Context, app string, claims []store.CapClaim) ([]bool, error)
 	Permits(ctx context.Context, app, campaign string, rate, want int) (granted int, wait time.Duration, err error)
 
 	CampaignTotals(ctx context.Context, app, campaign string, ranges int) (store.Totals, error)

@@ -310,6 +310,17 @@ func TestCampaignWaitsForQuietHours(t *testing.T) {
 	}
 }
 
+func TestCampaignSparesUsers(t *testing.T) {
+	f := setup(t, nil)
+	f.registerMany(20, func(i int, r *device.Registration) { r.User = fmt.Sprint("u", i/2) })
+	f.start(options{change: f.sendsCampaigns})
+	for i, want := range []map[string]int64{{"accepted": 20}, {"skipped:frequency cap": 20}} {
+		id := fmt.Sprint("c", i)
+		f.create(fmt.Sprintf(`{"id":%q,"audience":{"all":true},"notification":{"title":"Hello"},"frequency_cap":{"max":1,"per":"24h"}}`, id))
+		wantCounts(t, f.totals(f.reaches(id, campaign.Done)), want)
+	}
+}
+
 func TestRequestedCampaigns(t *testing.T) {
 	f := setup(t, nil)
 	f.registerMany(10, nil)

@@ -101,7 +101,7 @@ func (w *Worker) target(ctx context.Context, m *message, plan *campaign.Plan) er
 		}
 		m.recipients = append(m.recipients, r)
 	}
-	return nil
+	return w.spare(ctx, m, plan, targets)
 }
 
 // targets reads the devices of a range, each once, and only those that the
@@ -297,3 +297,54 @@ const (
 	reasonNoDevice  = "no device"
 	reasonCancelled = "cancelled"
 )
+
+// spare asks whether users have had enough, and skips what is for those who have.
+func (w *Worker) spare(ctx context.Context, m *message, plan *campaign.Plan, targets []target) error {
+	limit, ok := plan.Cap()
+	if !ok {
+		return nil
+	}
+	var claims []store.CapClaim
+	var whose []int
+	first := len(m.recipients) - len(targets) // those before are users without devices
+	for i := range targets {
+		r := &m.recipients[first+i]
+		if r.fate != undecided {
+			continue
+		}
+		claims = append(claims, store.CapClaim{
+			Who: whoIs(&targets[i].device), Kind: limit.Kind, By: m.lane.campaign.id, Max: limit.Max, Per: limit.Per, Override: limit.Override,
+		})
+		whose = append(whose, first+i)
+	}
+	if len(claims) == 0 {
+		return nil
+	}
+	granted, err := withStore(ctx, func(ctx context.Context) ([]bool, error) {
+		return w.cfg.Campaigns.UseCaps(ctx, m.lane.app.Name, claims)
+	})
+	if err != nil {
+		return err
+	}
+	for n, i := range whose {
+		if granted[n] {
+			continue
+		}
+		r := &m.recipients[i]
+		m.addOther(w, r, job.Recipient{DeviceToken: r.token, Result: job.Skipped, Reason: campaign.ReasonCap, Generation: r.generation}, campaign.ReasonCap)
+		m.left--
+	}
+	return nil
+}
+
+// whoIs is whom a cap counts: the user, else the install, else the device token.
+func whoIs(d *device.Device) device.Key {
+	switch {
+	case !d.Record.User.IsZero():
+		return d.Record.User
+	case !d.Record.Install.IsZero():
+		return d.Record.Install
+	default:
+		return device.KeyOf(d.Token.Raw())
+	}
+}
