@@ -1,5 +1,5 @@
-// Package producer enqueues notification jobs: the client that a Go service
-// imports. It pulls in neither Redis nor an APNs client.
+// Package producer enqueues notification jobs, and creates and steers campaigns: the
+// client that a Go service imports. It pulls in neither Redis nor an APNs client.
 package producer
 
 import (
