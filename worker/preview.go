@@ -36,7 +36,7 @@ type Preview struct {
 	// FirstLater and LastLater are when the first and the last of Later are due.
 	FirstLater, LastLater time.Time
 
-	Longest int // bytes of the longest rendering, also of one that is too large
+	Longest int // bytes of the longest rendering that is not too large
 	Limit   int // bytes that APNs takes
 	Samples []Sample
 }
@@ -122,7 +122,6 @@ func (p *Preview) add(plan *campaign.Plan, d *device.Device, start time.Time, la
 			p.unsend(plan, d, start, missing.Error())
 			return
 		}
-		p.Longest = max(p.Longest, len(payload))
 		if err != nil {
 			p.unsend(plan, d, start, campaign.ReasonTooLarge)
 			return
