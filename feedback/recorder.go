@@ -292,22 +292,15 @@ func (r *Recorder) settlement(o *parsed, at place, rules *ruling) (store.Settlem
 	jo := &o.Jobs[at.job]
 	st := store.Settlement{
 		Job: keyOf(o.App, o.Lane, jo), Sequence: o.sequence,
-		Whole: jo.Whole, Complete: jo.Complete, Total: jo.Total, Devices: jo.Devices,
+		Whole: jo.Whole, Complete: jo.Complete, Total: jo.Total, Devices: jo.Devices, Accepted: jo.Accepted,
 	}
 	if rules.windowed[[2]int{at.message, at.job}] {
 		st.Keep = r.cfg.Fuse.cfg.Store.FuseWindow() + keepSlack
 	}
-	n := len(jo.Accepted) + len(jo.Others)
+	n := len(jo.Others)
 	st.Hashes, st.Results = make([]uint64, 0, n), make([]job.Result, 0, n)
 	if jo.Campaign != "" {
 		st.Labels = make([]string, 0, n)
-	}
-	for _, t := range jo.Accepted {
-		st.Hashes = append(st.Hashes, job.RecipientHash(t))
-		st.Results = append(st.Results, job.Accepted)
-		if st.Labels != nil {
-			st.Labels = append(st.Labels, string(job.Accepted))
-		}
 	}
 	for i := range jo.Others {
 		other := &jo.Others[i]

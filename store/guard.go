@@ -59,13 +59,18 @@ const (
 // Guard claims ids and reports, in order, what became of that. The same message
 // may claim its id any number of times.
 func (s *Store) Guard(ctx context.Context, claims []Claim) ([]Claimed, error) {
-	pipe := s.client.Pipeline()
 	replies := make([]*redis.StatusCmd, len(claims))
+	queue := make([]redis.Cmder, len(claims))
+	keys := make([]string, len(claims))
+	args := make([]any, 0, 7*len(claims))
 	for i := range claims {
-		c := &claims[i]
-		replies[i] = pipe.SetArgs(ctx, guardKey(c), c.Sequence, redis.SetArgs{Mode: "NX", Get: true, TTL: c.ttl()})
+		keys[i] = guardKey(&claims[i])
+		start := len(args)
+		args = append(args, "set", &keys[i], &claims[i].Sequence, "ex", int(claims[i].ttl()/time.Second), "NX", "get")
+		replies[i] = redis.NewStatusCmd(ctx, args[start:len(args):len(args)]...)
+		queue[i] = onceStatus{replies[i]}
 	}
-	if err := s.exec(ctx, pipe); err != nil {
+	if err := s.send(ctx, queue); err != nil {
 		return nil, fmt.Errorf("guard %d jobs: %w", len(claims), err)
 	}
 	claimed := make([]Claimed, len(claims))
@@ -80,7 +85,7 @@ func (s *Store) Guard(ctx context.Context, claims []Claim) ([]Claimed, error) {
 			claimed[i] = Again
 			// A message that is tried for days keeps its id: else another one could
 			// take it, and the redelivery would be the duplicate.
-			renew.Expire(ctx, guardKey(&claims[i]), claims[i].ttl())
+			renew.Expire(ctx, keys[i], claims[i].ttl())
 		default:
 			claimed[i] = Taken
 		}

@@ -189,17 +189,21 @@ func (k JobKey) key(kind string) string {
 	return "pf:{j:" + k.String() + "}:" + kind
 }
 
-func progressKey(k JobKey) string { return k.key("p") }
-func settledKey(k JobKey) string  { return k.key("s") }
-func heldKey(k JobKey) string     { return k.key("h") }
-
-// progressKeys are those that scripts take: the totals too, if it is a range.
+// progressKeys are those that scripts take: of the progress, of the recipients that
+// are settled, of those held, and of a range's totals.
 func progressKeys(k JobKey) []string {
-	keys := []string{progressKey(k), settledKey(k), heldKey(k)}
 	if k.isRange() {
-		keys = append(keys, totalsKey(k.App, k.Campaign, k.Range/rangesTogether))
+		return []string{k.key("p"), k.key("s"), k.key("h"), totalsKey(k.App, k.Campaign, k.Range/rangesTogether)}
 	}
-	return keys
+	b := make([]byte, 0, 256) // most often on the stack
+	for _, kind := range [...]byte{'p', 's', 'h'} {
+		b = append(b, "pf:{j:"...)
+		b = append(append(b, k.App...), '/')
+		b = append(append(b, k.Lane.String()...), '/')
+		b = append(append(b, k.ID...), '}', ':', kind)
+	}
+	all, n := string(b), len(b)/3
+	return []string{all[:n], all[n : 2*n], all[2*n:]}
 }
 
 func guardKey(c *Claim) string {

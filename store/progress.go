@@ -11,6 +11,7 @@ import (
 
 	"github.com/redis/go-redis/v9"
 
+	"github.com/pushfleet/pushfleet/device"
 	"github.com/pushfleet/pushfleet/job"
 )
 
@@ -25,6 +26,10 @@ const (
 	rangeTTL = 35 * 24 * time.Hour
 	// totalsTTL is how long a campaign's counts outlive their last change.
 	totalsTTL = 90 * 24 * time.Hour
+
+	// As scripts take them.
+	settledSeconds = int(settledTTL / time.Second)
+	totalsSeconds  = int(totalsTTL / time.Second)
 )
 
 // JobKey names a job: what its progress is kept under. Or, with a Campaign, a
@@ -40,6 +45,9 @@ type JobKey struct {
 }
 
 func (k JobKey) isRange() bool { return k.Campaign != "" }
+
+// seconds is ttl as scripts take it.
+func (k JobKey) seconds() int { return int(k.ttl() / time.Second) }
 
 // ttl is how long progress outlives its last change.
 func (k JobKey) ttl() time.Duration {
@@ -93,9 +101,10 @@ func (s *Store) Progress(ctx context.Context, keys []JobKey) ([]Progress, error)
 	settled := make([]*redis.MapStringStringCmd, len(keys))
 	held := make([]*redis.StringSliceCmd, len(keys))
 	for i, k := range keys {
-		states[i] = pipe.HGetAll(ctx, progressKey(k))
-		settled[i] = pipe.HGetAll(ctx, settledKey(k))
-		held[i] = pipe.SMembers(ctx, heldKey(k))
+		of := progressKeys(k)
+		states[i] = pipe.HGetAll(ctx, of[0])
+		settled[i] = pipe.HGetAll(ctx, of[1])
+		held[i] = pipe.SMembers(ctx, of[2])
 	}
 	if err := s.exec(ctx, pipe); err != nil {
 		return nil, fmt.Errorf("read progress of %d jobs: %w", len(keys), err)
@@ -209,12 +218,19 @@ type Marked struct {
 func (s *Store) MarkSettled(ctx context.Context, marks []Mark) error {
 	calls := make([]call, len(marks))
 	for i, m := range marks {
+		fields := hashFields(len(m.Recipients), func(j int) uint64 { return m.Recipients[j].Hash })
 		args := make([]any, 0, 1+2*len(m.Recipients))
-		args = append(args, int(m.Job.ttl().Seconds()))
+		args = append(args, m.Job.seconds())
 		for j := range m.Recipients {
-			args = append(args, hashField(m.Recipients[j].Hash), "m"+formatMark(&m.Recipients[j].Recipient))
+			r := &m.Recipients[j]
+			args = append(args, &fields[j])
+			if r.Result == job.Accepted {
+				args = append(args, acceptedMark)
+			} else {
+				args = append(args, "m"+formatMark(&r.Recipient))
+			}
 		}
-		calls[i] = call{keys: []string{settledKey(m.Job)}, args: args}
+		calls[i] = call{keys: progressKeys(m.Job)[1:2], args: args}
 	}
 	if err := s.run(ctx, "progress_mark", calls); err != nil {
 		return fmt.Errorf("mark settled recipients of %d jobs: %w", len(marks), err)
@@ -222,11 +238,11 @@ func (s *Store) MarkSettled(ctx context.Context, marks []Mark) error {
 	return nil
 }
 
-// formatMark packs what became of a recipient; most are accepted and short.
+// acceptedMark is what most recipients are marked with.
+const acceptedMark = "m" + string(job.Accepted)
+
+// formatMark packs what became of a recipient that was not accepted.
 func formatMark(r *job.Recipient) string {
-	if r.Result == job.Accepted {
-		return string(job.Accepted)
-	}
 	sent := int64(0)
 	if !r.SentAt.IsZero() {
 		sent = r.SentAt.UnixMilli()
@@ -268,7 +284,7 @@ type HandBack struct {
 
 // HandBack remembers when a job may be tried again.
 func (s *Store) HandBack(ctx context.Context, k JobKey, h HandBack) error {
-	args := []any{int(k.ttl().Seconds()), h.RetryAt.UnixMilli(), h.Attempts}
+	args := []any{k.seconds(), h.RetryAt.UnixMilli(), h.Attempts}
 	for hash, wait := range h.Waiting {
 		args = append(args, hashField(hash), fmt.Sprintf("r%d,%d", wait.Attempts, wait.RetryAt.UnixMilli()))
 	}
@@ -292,20 +308,24 @@ type Settlement struct {
 	Devices int
 	// Keep is how long the job's message must be kept, because a rejection among
 	// the results may be taken back; 0: not at all.
-	Keep    time.Duration
-	Hashes  []uint64
-	Results []job.Result // of the recipient at the same index in Hashes
-	// Labels are what the recipients of a range are counted under, in the order of
-	// Results: a result, and where there is more to say, a colon and a reason, such as
-	// "rejected:Unregistered". Nil: the results alone.
+	Keep time.Duration
+	// Accepted has those that APNs took, and Hashes the rest, with Results at the same
+	// indices. Most are accepted, and their hashes are needed for few jobs.
+	Accepted []device.Token
+	Hashes   []uint64
+	Results  []job.Result
+	// Labels are what the recipients in Hashes are counted under if it is a range, in
+	// the order of Results: a result, and where there is more to say, a colon and a
+	// reason, such as "rejected:Unregistered". Nil: the results alone.
 	Labels []string
 }
 
-func (st *Settlement) label(i int) string {
+// label is what the ith recipient in Hashes is counted under.
+func (st *Settlement) label(i int) *string {
 	if st.Labels != nil {
-		return st.Labels[i]
+		return &st.Labels[i]
 	}
-	return string(st.Results[i])
+	return (*string)(&st.Results[i])
 }
 
 // Settled says what a [Settlement] changed.
@@ -335,7 +355,8 @@ func (s *Store) Settle(ctx context.Context, settlements []Settlement) ([]Settled
 		for n := range calls {
 			switch calls[n].reply {
 			case int64(1):
-				out[index[n]].Counted = len(settlements[index[n]].Hashes)
+				st := &settlements[index[n]]
+				out[index[n]].Counted = len(st.Accepted) + len(st.Hashes)
 			case int64(0):
 				parts = append(parts, index[n])
 			}
@@ -370,15 +391,16 @@ func (s *Store) Settle(ctx context.Context, settlements []Settlement) ([]Settled
 func (st *Settlement) isWhole() bool { return st.Whole && st.Complete && st.Keep == 0 }
 
 func (s *Store) wholeCall(st *Settlement) call {
-	args := []any{int(st.Job.ttl().Seconds()), int(totalsTTL.Seconds()), st.Sequence, st.Total, st.Devices}
-	counts := make(map[string]int)
-	for i, n := 0, len(st.Hashes); i < n; {
-		label, first := st.label(i), i
-		for i++; i < n && st.label(i) == label; i++ { // they come in long runs: all accepted ones first
-		}
-		counts[label] += i - first
+	args := make([]any, 0, 7)
+	args = append(args, st.Job.seconds(), totalsSeconds, &st.Sequence, &st.Total, st.Devices)
+	counts := map[string]int{string(job.Accepted): len(st.Accepted)} // most often that is all
+	for i := range st.Results {
+		counts[*st.label(i)]++
 	}
 	for label, n := range counts {
+		if n == 0 {
+			continue
+		}
 		args = append(args, label, n)
 	}
 	return call{keys: progressKeys(st.Job), args: args}
@@ -389,13 +411,37 @@ func (s *Store) partCall(st *Settlement) call {
 	if st.Complete {
 		complete = 1
 	}
-	args := make([]any, 0, 8+2*len(st.Hashes))
-	args = append(args, int(st.Job.ttl().Seconds()), int(totalsTTL.Seconds()), st.Sequence, complete, st.Total, st.Devices,
-		int(settledTTL.Seconds()), st.Keep.Milliseconds())
-	for i, h := range st.Hashes {
-		args = append(args, hashField(h), st.label(i))
+	accepted, n := len(st.Accepted), len(st.Accepted)+len(st.Hashes)
+	fields := hashFields(n, func(i int) uint64 {
+		if i < accepted {
+			return job.RecipientHash(st.Accepted[i])
+		}
+		return st.Hashes[i-accepted]
+	})
+	args := make([]any, 0, 8+2*n)
+	args = append(args, st.Job.seconds(), totalsSeconds, &st.Sequence, complete, &st.Total, st.Devices, settledSeconds, st.Keep.Milliseconds())
+	for i := range fields {
+		result := any(string(job.Accepted))
+		if i >= accepted {
+			result = st.label(i - accepted)
+		}
+		args = append(args, &fields[i], result)
 	}
 	return call{keys: progressKeys(st.Job), args: args}
+}
+
+// hashFields returns n hashes as scripts take them, parts of one string.
+func hashFields(n int, hash func(i int) uint64) []string {
+	var all strings.Builder
+	all.Grow(8 * n)
+	fields := make([]string, n)
+	for i := range fields {
+		var b [8]byte
+		binary.BigEndian.PutUint64(b[:], hash(i))
+		all.Write(b[:])
+		fields[i] = all.String()[8*i:]
+	}
+	return fields
 }
 
 func hashField(h uint64) string {

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/pushfleet/pushfleet/device"
 	"github.com/pushfleet/pushfleet/job"
 	"github.com/pushfleet/pushfleet/store"
 )
@@ -75,6 +76,54 @@ func TestSettleWholeJob(t *testing.T) {
 		}
 		if n := f.client.Exists(t.Context(), "pf:{j:shop/bulk/order/4711}}:s").Val(); n != 0 {
 			t.Errorf("hashes of a job that was settled at once: got a key, want none")
+		}
+	})
+}
+
+// Those that were accepted come as device tokens: whether their hashes are needed
+// shows only when Redis knows more of the job.
+func TestSettleAcceptedByDeviceToken(t *testing.T) {
+	onBoth(t, func(t *testing.T, f *fixture) {
+		all := store.Settlement{
+			Job: jobKey, Sequence: 7, Whole: true, Complete: true, Total: 4,
+			Accepted: []device.Token{token(0), token(1), token(2)}, Hashes: []uint64{9}, Results: []job.Result{job.Rejected},
+		}
+		if got := f.settle(t, all); got[0] != (store.Settled{Counted: 4}) {
+			t.Errorf("whole: got %+v, want 4 counted", got)
+		}
+		want := map[job.Result]int{job.Accepted: 3, job.Rejected: 1}
+		if p := f.progress(t); !p.Complete || p.Total != 4 || !maps.Equal(p.Counts, want) {
+			t.Errorf("whole: got %+v, want complete, %v", p, want)
+		}
+		all.Sequence = 8
+		if got := f.settle(t, all); got[0] != (store.Settled{Duplicates: 4}) {
+			t.Errorf("another one: got %+v, want 4 duplicates", got)
+		}
+	})
+}
+
+func TestSettlePartsByDeviceToken(t *testing.T) {
+	onBoth(t, func(t *testing.T, f *fixture) {
+		part := store.Settlement{
+			Job: jobKey, Sequence: 7,
+			Accepted: []device.Token{token(0), token(1)}, Hashes: []uint64{9}, Results: []job.Result{job.Rejected},
+		}
+		if got := f.settle(t, part); got[0] != (store.Settled{Counted: 3}) {
+			t.Errorf("part: got %+v, want 3 counted", got)
+		}
+		settled := map[uint64]struct{}{job.RecipientHash(token(0)): {}, job.RecipientHash(token(1)): {}, 9: {}}
+		counts := map[job.Result]int{job.Accepted: 2, job.Rejected: 1}
+		if p := f.progress(t); p.Complete || !maps.Equal(p.Settled, settled) || !maps.Equal(p.Counts, counts) {
+			t.Errorf("part: got %+v, want %v settled, %v", p, settled, counts)
+		}
+		// Workers of two versions share them.
+		keys, want := f.client.Keys(t.Context(), "pf:{j:*").Val(), []string{"pf:{j:shop/bulk/order/4711}}:p", "pf:{j:shop/bulk/order/4711}}:s"}
+		if slices.Sort(keys); !slices.Equal(keys, want) {
+			t.Errorf("keys: got %q, want %q", keys, want)
+		}
+		rest := store.Settlement{Job: jobKey, Sequence: 8, Whole: true, Complete: true, Total: 4, Accepted: []device.Token{token(1), token(2)}}
+		if got := f.settle(t, rest); got[0] != (store.Settled{Counted: 1, Duplicates: 1}) {
+			t.Errorf("rest: got %+v, want 1 counted and 1 duplicate", got)
 		}
 	})
 }
@@ -194,6 +243,9 @@ func TestGuard(t *testing.T) {
 		}
 		if want := []store.Claimed{store.First, store.First, store.Taken, store.First}; !slices.Equal(got, want) {
 			t.Errorf("claims: got %v, want %v", got, want)
+		}
+		if ttl := f.client.TTL(t.Context(), "pf:guard:shop/bulk/b").Val(); ttl < 23*time.Hour || ttl > 24*time.Hour {
+			t.Errorf("after the first claim: guard lives for %s, want a day", ttl)
 		}
 		// The message that has the id comes again: never a duplicate.
 		got, err = f.Guard(t.Context(), []store.Claim{claim("a", 1), claim("a", 3)})

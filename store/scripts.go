@@ -113,16 +113,25 @@ func (s *Store) run(ctx context.Context, name string, calls []call) error {
 
 // pipeline runs a script, named by its hash or given by its text, as command
 // says.
+//
+// As in [Store.readRecords], the arguments of all calls lie in one slice, and keys
+// are pointers to strings.
 func (s *Store) pipeline(ctx context.Context, calls []*call, command, script string) {
 	cmds := make([]*redis.Cmd, len(calls))
 	queue := make([]redis.Cmder, len(calls))
+	size := 0
+	for _, c := range calls {
+		size += 3 + len(c.keys) + len(c.args)
+	}
+	all := make([]any, 0, size)
 	for i, c := range calls {
-		args := make([]any, 0, 3+len(c.keys)+len(c.args))
-		args = append(args, command, script, len(c.keys))
-		for _, k := range c.keys {
-			args = append(args, k)
+		start := len(all)
+		all = append(all, command, &script, len(c.keys))
+		for k := range c.keys {
+			all = append(all, &c.keys[k])
 		}
-		cmds[i] = redis.NewCmd(ctx, append(args, c.args...)...)
+		all = append(all, c.args...)
+		cmds[i] = redis.NewCmd(ctx, all[start:len(all):len(all)]...)
 		queue[i] = onceScript{cmds[i]}
 	}
 	err := s.send(ctx, queue)

@@ -36,14 +36,16 @@ type once struct{ redis.Cmder }
 
 func (once) NoRetry() bool { return true }
 
-// onceScript, onceField and onceFields are once without an allocation for each command.
+// onceScript and its like are once without an allocation for each command.
 type (
 	onceScript struct{ *redis.Cmd }
+	onceStatus struct{ *redis.StatusCmd }
 	onceField  struct{ *redis.StringCmd }
 	onceFields struct{ *redis.SliceCmd }
 )
 
 func (onceScript) NoRetry() bool { return true }
+func (onceStatus) NoRetry() bool { return true }
 func (onceField) NoRetry() bool  { return true }
 func (onceFields) NoRetry() bool { return true }
 
