@@ -3,6 +3,7 @@ package campaign
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -22,10 +23,10 @@ func Parse(data []byte) (*Campaign, error) {
 		d.Add("is %d bytes long, at most %d are allowed", len(data), MaxBytes)
 		return nil, invalid(&d.Problems)
 	}
-	o := table()
+	o, isObject := table(), d.Peek() == '{'
 	seen := o.Seen(o.Read(d, &c))
 	d.End()
-	if !d.Broken() {
+	if isObject && !d.Broken() {
 		c.rules(&d.Problems, seen)
 	}
 	if err := invalid(&d.Problems); err != nil {
@@ -62,6 +63,11 @@ func (c *Campaign) Validate() error {
 func (c *Campaign) AppendJSON(dst []byte) ([]byte, error) {
 	if _, err := c.Content.AppendJSON(nil); err != nil {
 		return dst, err
+	}
+	if g := c.ControlGroup; g != nil && (math.IsNaN(g.Percent) || math.IsInf(g.Percent, 0)) {
+		var p strictjson.Problems
+		p.AddAt("control_group.percent", "%s", percentProblem)
+		return dst, invalid(&p)
 	}
 	for tag, n := range c.Localizations {
 		if n == nil {
@@ -208,7 +214,7 @@ func (c *Campaign) contentRules(p *strictjson.Problems) {
 	for _, part := range c.parts() {
 		checkPlaceholders(p, part.path, part.json, &vars)
 	}
-	if count(p) > before {
+	if count(p) > before || c.Content.Notification == nil && len(c.Content.Payload) == 0 {
 		return
 	}
 	c.checkRendering(p, &c.Content, "")

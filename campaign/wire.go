@@ -135,10 +135,11 @@ func readAudience(d *strictjson.Decoder, c *Campaign) {
 		audienceTable().Read(d, c)
 		return
 	}
+	before := count(&d.Problems)
 	seen := audienceTable().Read(d, c)
 	switch {
 	case d.Broken():
-	case seen == 0:
+	case seen == 0 && count(&d.Problems) == before:
 		d.Add("must have all, or at least one condition")
 	case seen&1 != 0 && seen != 1:
 		d.AddAt("all", "must stand alone")
@@ -147,8 +148,8 @@ func readAudience(d *strictjson.Decoder, c *Campaign) {
 
 // readSome reads an object that must have a member.
 func readSome[T any](d *strictjson.Decoder, o strictjson.Object[T], dst *T) {
-	isObject := d.Peek() == '{'
-	if seen := o.Read(d, dst); isObject && seen == 0 && !d.Broken() {
+	before := count(&d.Problems)
+	if seen := o.Read(d, dst); seen == 0 && count(&d.Problems) == before {
 		d.Add("must have at least one of %s", strings.Join(o.Names(), ", "))
 	}
 }
@@ -218,6 +219,8 @@ func capTable() strictjson.Object[FrequencyCap] {
 	}
 }
 
+const percentProblem = "must be above 0 and below 100"
+
 func controlTable() strictjson.Object[ControlGroup] {
 	return strictjson.Object[ControlGroup]{
 		{
@@ -231,7 +234,7 @@ func controlTable() strictjson.Object[ControlGroup] {
 				}
 				f, err := strconv.ParseFloat(string(v), 64)
 				if err != nil || f <= 0 || f >= 100 {
-					d.Add("must be above 0 and below 100")
+					d.Add("%s", percentProblem)
 				}
 				g.Percent = f
 			},
@@ -297,9 +300,9 @@ func readLocalizations(d *strictjson.Decoder, c *Campaign) {
 			return
 		}
 		var j job.Job
-		isObject := d.Peek() == '{'
+		before := count(&d.Problems)
 		notification.Read(d, &j)
-		if isObject && !d.Broken() && !d.Bad("localizations."+shown(tag)) && isEmpty(j.Notification) {
+		if count(&d.Problems) == before && isEmpty(j.Notification) {
 			d.Add("must have at least one member")
 		}
 		if c.Localizations == nil {
@@ -491,10 +494,17 @@ func localeRule(s string) string {
 	if len(s) > device.MaxWordBytes {
 		return problem
 	}
-	for i, part := range strings.FieldsFunc("."+s+".", func(r rune) bool { return r == '-' || r == '_' }) {
-		part = strings.Trim(part, ".")
-		letters := strings.Trim(part, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
-		if len(part) == 0 || len(part) > 8 || i == 0 && (letters != "" || len(part) < 2) || strings.Trim(letters, "0123456789") != "" {
+	for i, part := range strings.Split(strings.ReplaceAll(s, "_", "-"), "-") {
+		letters, digits := 0, 0
+		for _, r := range part {
+			switch {
+			case r >= 'a' && r <= 'z', r >= 'A' && r <= 'Z':
+				letters++
+			case r >= '0' && r <= '9':
+				digits++
+			}
+		}
+		if letters+digits != len(part) || len(part) < 1 || len(part) > 8 || i == 0 && (digits > 0 || letters < 2) {
 			return problem
 		}
 	}
