@@ -23,8 +23,8 @@ func Parse(data []byte) (*Campaign, error) {
 		d.Add("is %d bytes long, at most %d are allowed", len(data), MaxBytes)
 		return nil, invalid(&d.Problems)
 	}
-	o, isObject := table(), d.Peek() == '{'
-	seen := o.Seen(o.Read(d, &c))
+	isObject := d.Peek() == '{'
+	seen := campaignTable.Seen(campaignTable.Read(d, &c))
 	d.End()
 	if isObject && !d.Broken() {
 		c.rules(&d.Problems, seen)
@@ -77,7 +77,7 @@ func (c *Campaign) AppendJSON(dst []byte) ([]byte, error) {
 			return dst, fmt.Errorf("encode localization %q: %w", tag, err)
 		}
 	}
-	return table().Append(dst, c), nil
+	return campaignTable.Append(dst, c), nil
 }
 
 // MarshalJSON implements [encoding/json.Marshaler] with [Campaign.AppendJSON].
@@ -126,7 +126,7 @@ func invalid(p *strictjson.Problems) error {
 
 // empty reports whether the audience says nothing.
 func (a *Audience) empty() bool {
-	return len(audienceTable().Append(nil, &Campaign{Audience: *a})) == len("{}")
+	return len(audienceTable.Append(nil, &Campaign{Audience: *a})) == len("{}")
 }
 
 // rules checks what concerns more than one member. seen are the members that were

@@ -24,7 +24,7 @@ func Schema() []byte {
 	text := func(s string) string { return string(strictjson.AppendText(nil, s)) }
 	v := jsontext.Value(`{"$schema":"https://json-schema.org/draft/2020-12/schema","$id":"urn:pushfleet:schema:campaign",` +
 		`"title":"A pushfleet campaign","description":` + text("One message to one audience.") + `,` +
-		table().Schema() + `,"dependentRequired":{"localizations":["notification"],"past_local_time":["local_time"]},"allOf":[` + strings.Join(rules, ",") + `]}`)
+		campaignTable.Schema() + `,"dependentRequired":{"localizations":["notification"],"past_local_time":["local_time"]},"allOf":[` + strings.Join(rules, ",") + `]}`)
 	if err := v.Indent(jsontext.WithIndent("  ")); err != nil {
 		panic("campaign: schema is not JSON: " + err.Error())
 	}

@@ -16,33 +16,33 @@ import (
 	"github.com/pushfleet/pushfleet/job"
 )
 
-// table is the wire format of a campaign: Parse, AppendJSON and Schema work from
-// it.
-func table() strictjson.Object[Campaign] {
-	o := strictjson.Object[Campaign]{
+// campaignTable and the other tables in this file are the wire format: Parse,
+// AppendJSON and Schema work from them.
+var campaignTable = slices.Concat(
+	strictjson.Object[Campaign]{
 		required(text("id", "Makes the campaign unique within its app.", line(MaxIDBytes),
 			func(c *Campaign) *string { return &c.ID })),
 		{
 			Name: "audience", Doc: "The registered devices that are meant: all, or those for which everything holds that is given. Only those with the kind of device token that the push type needs, and that may be used.",
-			Schema: audienceTable().Schema() + `,"minProperties":1,` + allAlone,
+			Schema: audienceTable.Schema() + `,"minProperties":1,` + allAlone,
 			Set:    func(c *Campaign) bool { return c.Recipients == nil },
-			Append: func(dst []byte, c *Campaign) []byte { return audienceTable().Append(dst, c) },
+			Append: func(dst []byte, c *Campaign) []byte { return audienceTable.Append(dst, c) },
 			Read:   readAudience,
 		},
 		{
 			Name: "recipients", Doc: "Instead of audience: the recipients come in a file, beside the campaign.",
-			Schema: recipientsTable().Schema(),
+			Schema: recipientsTable.Schema(),
 			Set:    func(c *Campaign) bool { return c.Recipients != nil },
-			Append: func(dst []byte, c *Campaign) []byte { return recipientsTable().Append(dst, c.Recipients) },
+			Append: func(dst []byte, c *Campaign) []byte { return recipientsTable.Append(dst, c.Recipients) },
 			Read: func(d *strictjson.Decoder, c *Campaign) {
 				c.Recipients = new(Recipients)
-				recipientsTable().Read(d, c.Recipients)
+				recipientsTable.Read(d, c.Recipients)
 			},
 		},
-	}
-	o = append(o, strictjson.Lift(job.ContentMembers(), func(c *Campaign) *job.Job { return &c.Content })...)
-	return append(o,
-		localizationsMember(),
+	},
+	strictjson.Lift(contentMembers(), func(c *Campaign) *job.Job { return &c.Content }),
+	strictjson.Object[Campaign]{
+		localizationsMember,
 		instant("start_at", "RFC 3339. When it starts; absent: at once.", func(c *Campaign) *time.Time { return &c.StartAt }),
 		text("local_time", "The time of day that the device's own clock is to show, counted from the start.", clockText,
 			func(c *Campaign) *string { return &c.LocalTime }),
@@ -60,83 +60,92 @@ func table() strictjson.Object[Campaign] {
 			func(c *Campaign) **ControlGroup { return &c.ControlGroup }),
 		object("recurrence", "When runs of the campaign start.", recurrenceTable,
 			func(c *Campaign) **Recurrence { return &c.Recurrence }),
-	)
+	},
+)
+
+// contentMembers are those of a job, in the words of a campaign.
+func contentMembers() strictjson.Object[job.Job] {
+	members := job.ContentMembers()
+	for name, doc := range map[string]string{
+		"ttl": "How long it is worth sending, such as 90s, 4h or 1h30m, counted from the start, or from the device's local_time; at most 720h. " +
+			"0s: one attempt, which APNs does not store.",
+		"expires_at": "RFC 3339. Past it nothing is sent, and APNs does not keep it.",
+	} {
+		members[slices.Index(members.Names(), name)].Doc = doc
+	}
+	return members
 }
 
 const allAlone = `"if":{"required":["all"]},"then":{"maxProperties":1}`
 
-func audienceTable() strictjson.Object[Campaign] {
-	at := func(c *Campaign) *Audience { return &c.Audience }
-	members := strictjson.Object[Audience]{
-		{
-			Name: "all", Doc: "All devices; stands alone.", Schema: `"const":true`,
-			Set:    func(a *Audience) bool { return a.All },
-			Append: func(dst []byte, _ *Audience) []byte { return append(dst, "true"...) },
-			Read: func(d *strictjson.Decoder, a *Audience) {
-				if v, ok := d.Value(); !ok {
-					return
-				} else if a.All = v.Kind() == 't'; !a.All {
-					d.Add("must be true: leave it out instead")
-				}
-			},
+var audienceTable = strictjson.Lift(strictjson.Object[Audience]{
+	{
+		Name: "all", Doc: "All devices; stands alone.", Schema: `"const":true`,
+		Set:    func(a *Audience) bool { return a.All },
+		Append: func(dst []byte, _ *Audience) []byte { return append(dst, "true"...) },
+		Read: func(d *strictjson.Decoder, a *Audience) {
+			if v, ok := d.Value(); !ok {
+				return
+			} else if a.All = v.Kind() == 't'; !a.All {
+				d.Add("must be true: leave it out instead")
+			}
 		},
-		{
-			Name: "tags", Doc: "The device's tags.", Schema: tagsTable().Schema() + `,"minProperties":1`,
-			Set:    func(a *Audience) bool { return len(a.Tags.Any)+len(a.Tags.All)+len(a.Tags.None) > 0 },
-			Append: func(dst []byte, a *Audience) []byte { return tagsTable().Append(dst, &a.Tags) },
-			Read: func(d *strictjson.Decoder, a *Audience) {
-				readSome(d, tagsTable(), &a.Tags)
-			},
+	},
+	{
+		Name: "tags", Doc: "The device's tags.", Schema: tagsTable.Schema() + `,"minProperties":1`,
+		Set:    func(a *Audience) bool { return len(a.Tags.Any)+len(a.Tags.All)+len(a.Tags.None) > 0 },
+		Append: func(dst []byte, a *Audience) []byte { return tagsTable.Append(dst, &a.Tags) },
+		Read: func(d *strictjson.Decoder, a *Audience) {
+			readSome(d, tagsTable, &a.Tags)
 		},
-		words("locales", "BCP 47. The device's locale is one of them, or more exact: de is for de-AT too.",
-			textRule{max: device.MaxWordBytes, check: localeRule, schema: localeSchema}, func(a *Audience) *[]string { return &a.Locales }),
-		words("timezones", "The device's IANA time zone is one of them.", textRule{max: device.MaxWordBytes},
-			func(a *Audience) *[]string { return &a.Timezones }),
-		{
-			Name: "attributes", Doc: "By name, the value that the device must have, or a list of which it must have one.",
-			Schema: `"type":"object","minProperties":1,"maxProperties":` + strconv.Itoa(device.MaxAttributes) +
-				`,"additionalProperties":{"anyOf":[{` + valueRule.schemaText() + `},{` + listSchema(valueRule) + `}]}`,
-			Set: func(a *Audience) bool { return len(a.Attributes) > 0 }, Append: appendAttributes, Read: readAttributes,
+	},
+	words("locales", "BCP 47. The device's locale is one of them, or more exact: de is for de-AT too.",
+		textRule{max: device.MaxWordBytes, check: localeRule, schema: localeSchema}, func(a *Audience) *[]string { return &a.Locales }),
+	words("timezones", "The device's IANA time zone is one of them.", textRule{max: device.MaxWordBytes},
+		func(a *Audience) *[]string { return &a.Timezones }),
+	{
+		Name: "attributes", Doc: "By name, the value that the device must have, or a list of which it must have one.",
+		Schema: `"type":"object","minProperties":1,"maxProperties":` + strconv.Itoa(device.MaxAttributes) +
+			`,"additionalProperties":{"anyOf":[{` + valueRule.schemaText() + `},{` + listSchema(valueRule) + `}]}`,
+		Set: func(a *Audience) bool { return len(a.Attributes) > 0 }, Append: appendAttributes, Read: readAttributes,
+	},
+	{
+		Name: "app_version", Doc: "Versions of the app, compared by the numbers between dots.", Schema: versionTable.Schema() + `,"minProperties":1`,
+		Set:    func(a *Audience) bool { return a.AppVersion != VersionRange{} },
+		Append: func(dst []byte, a *Audience) []byte { return versionTable.Append(dst, &a.AppVersion) },
+		Read: func(d *strictjson.Decoder, a *Audience) {
+			readSome(d, versionTable, &a.AppVersion)
 		},
-		{
-			Name: "app_version", Doc: "Versions of the app, compared by the numbers between dots.", Schema: versionTable().Schema() + `,"minProperties":1`,
-			Set:    func(a *Audience) bool { return a.AppVersion != VersionRange{} },
-			Append: func(dst []byte, a *Audience) []byte { return versionTable().Append(dst, &a.AppVersion) },
-			Read: func(d *strictjson.Decoder, a *Audience) {
-				readSome(d, versionTable(), &a.AppVersion)
-			},
+	},
+	instant("registered_after", "RFC 3339. Last registered then or later: apps register at every launch.",
+		func(a *Audience) *time.Time { return &a.RegisteredAfter }),
+	instant("registered_before", "RFC 3339. Last registered before: those who have not been seen since.",
+		func(a *Audience) *time.Time { return &a.RegisteredBefore }),
+	{
+		Name: "environment", Doc: "The APNs environment of the device token.", Schema: `"enum":["production","sandbox"]`,
+		Set:    func(a *Audience) bool { return a.Environment != device.EnvironmentUnset },
+		Append: func(dst []byte, a *Audience) []byte { return strictjson.AppendText(dst, a.Environment.String()) },
+		Read: func(d *strictjson.Decoder, a *Audience) {
+			s, ok := d.Text()
+			if !ok {
+				return
+			}
+			var err error
+			if a.Environment, err = device.ParseEnvironment(s); err != nil || s == "" {
+				d.Add("must be production or sandbox")
+			}
 		},
-		instant("registered_after", "RFC 3339. Last registered then or later: apps register at every launch.",
-			func(a *Audience) *time.Time { return &a.RegisteredAfter }),
-		instant("registered_before", "RFC 3339. Last registered before: those who have not been seen since.",
-			func(a *Audience) *time.Time { return &a.RegisteredBefore }),
-		{
-			Name: "environment", Doc: "The APNs environment of the device token.", Schema: `"enum":["production","sandbox"]`,
-			Set:    func(a *Audience) bool { return a.Environment != device.EnvironmentUnset },
-			Append: func(dst []byte, a *Audience) []byte { return strictjson.AppendText(dst, a.Environment.String()) },
-			Read: func(d *strictjson.Decoder, a *Audience) {
-				s, ok := d.Text()
-				if !ok {
-					return
-				}
-				var err error
-				if a.Environment, err = device.ParseEnvironment(s); err != nil || s == "" {
-					d.Add("must be production or sandbox")
-				}
-			},
-		},
-	}
-	return strictjson.Lift(members, at)
-}
+	},
+}, func(c *Campaign) *Audience { return &c.Audience })
 
 // readAudience reads an audience, which must say something.
 func readAudience(d *strictjson.Decoder, c *Campaign) {
 	if d.Peek() != '{' {
-		audienceTable().Read(d, c)
+		audienceTable.Read(d, c)
 		return
 	}
 	before := count(&d.Problems)
-	seen := audienceTable().Read(d, c)
+	seen := audienceTable.Read(d, c)
 	switch {
 	case d.Broken():
 	case seen == 0 && count(&d.Problems) == before:
@@ -154,136 +163,117 @@ func readSome[T any](d *strictjson.Decoder, o strictjson.Object[T], dst *T) {
 	}
 }
 
-func tagsTable() strictjson.Object[Tags] {
-	rule := textRule{max: device.MaxTagBytes}
-	return strictjson.Object[Tags]{
-		words("any", "At least one of them.", rule, func(t *Tags) *[]string { return &t.Any }),
-		words("all", "Each of them.", rule, func(t *Tags) *[]string { return &t.All }),
-		words("none", "None of them.", rule, func(t *Tags) *[]string { return &t.None }),
-	}
+var tagsTable = strictjson.Object[Tags]{
+	words("any", "At least one of them.", tagRule, func(t *Tags) *[]string { return &t.Any }),
+	words("all", "Each of them.", tagRule, func(t *Tags) *[]string { return &t.All }),
+	words("none", "None of them.", tagRule, func(t *Tags) *[]string { return &t.None }),
 }
 
-func versionTable() strictjson.Object[VersionRange] {
-	return strictjson.Object[VersionRange]{
-		text("min", "This version or a newer one.", versionText, func(v *VersionRange) *string { return &v.Min }),
-		text("max", "This version or an older one.", versionText, func(v *VersionRange) *string { return &v.Max }),
-	}
+var versionTable = strictjson.Object[VersionRange]{
+	text("min", "This version or a newer one.", versionText, func(v *VersionRange) *string { return &v.Min }),
+	text("max", "This version or an older one.", versionText, func(v *VersionRange) *string { return &v.Max }),
 }
 
-func recipientsTable() strictjson.Object[Recipients] {
-	return strictjson.Object[Recipients]{
-		wordsUpTo("variables", "The variables that the file has for each recipient.", MaxVariables, variableText,
-			func(r *Recipients) *[]string { return &r.Variables }),
-	}
+var recipientsTable = strictjson.Object[Recipients]{
+	wordsUpTo("variables", "The variables that the file has for each recipient.", MaxVariables, variableText,
+		func(r *Recipients) *[]string { return &r.Variables }),
 }
 
-func quietTable() strictjson.Object[QuietHours] {
-	return strictjson.Object[QuietHours]{
-		required(text("from", "Begin, by the device's own clock.", clockText, func(q *QuietHours) *string { return &q.From })),
-		required(text("to", "End, which is not quiet any more; may be on the next day.", clockText, func(q *QuietHours) *string { return &q.To })),
-		oneOf("action", "What becomes of a device in quiet hours: defer (default) or skip.",
-			func(q *QuietHours) *QuietAction { return &q.Action }, Defer, SkipQuiet),
-	}
+var quietTable = strictjson.Object[QuietHours]{
+	required(text("from", "Begin, by the device's own clock.", clockText, func(q *QuietHours) *string { return &q.From })),
+	required(text("to", "End, which is not quiet any more; may be on the next day.", clockText, func(q *QuietHours) *string { return &q.To })),
+	oneOf("action", "What becomes of a device in quiet hours: defer (default) or skip.",
+		func(q *QuietHours) *QuietAction { return &q.Action }, Defer, SkipQuiet),
 }
 
-func capTable() strictjson.Object[FrequencyCap] {
-	return strictjson.Object[FrequencyCap]{
-		required(integer("max", "Notifications to one user.", MaxCap, func(f *FrequencyCap) *int { return &f.Max })),
-		{
-			Name: "per", Required: true, Doc: "Within this time, which ends now: a minute to 720h (30 days).", Schema: strictjson.DurationSchema,
-			Set: func(f *FrequencyCap) bool { return f.Per != 0 },
-			Append: func(dst []byte, f *FrequencyCap) []byte {
-				return strictjson.AppendText(dst, strictjson.DurationText(f.Per))
-			},
-			Read: func(d *strictjson.Decoder, f *FrequencyCap) {
-				v, ok := strictjson.ReadDuration(d)
-				if ok && (v < time.Minute || v > MaxCapWindow) {
-					d.Add("must be from %s to %s (30 days)", strictjson.DurationText(time.Minute), strictjson.DurationText(MaxCapWindow))
-				}
-				f.Per = v
-			},
+var capTable = strictjson.Object[FrequencyCap]{
+	required(integer("max", "Notifications to one user.", MaxCap, func(f *FrequencyCap) *int { return &f.Max })),
+	{
+		Name: "per", Required: true, Doc: "Within this time, which ends now: a minute to 720h (30 days).", Schema: strictjson.DurationSchema,
+		Set: func(f *FrequencyCap) bool { return f.Per != 0 },
+		Append: func(dst []byte, f *FrequencyCap) []byte {
+			return strictjson.AppendText(dst, strictjson.DurationText(f.Per))
 		},
-		text("kind", "What is counted together. Default "+DefaultKind+".", kindText, func(f *FrequencyCap) *string { return &f.Kind }),
-		{
-			Name: "override", Doc: "It counts, but is never refused.", Schema: `"type":"boolean"`,
-			Set:    func(f *FrequencyCap) bool { return f.Override },
-			Append: func(dst []byte, _ *FrequencyCap) []byte { return append(dst, "true"...) },
-			Read: func(d *strictjson.Decoder, f *FrequencyCap) {
-				v, ok := d.Value()
-				if ok && v.Kind() != 't' && v.Kind() != 'f' {
-					d.WrongKind("true or false", v.Kind())
-				}
-				f.Override = ok && v.Kind() == 't'
-			},
+		Read: func(d *strictjson.Decoder, f *FrequencyCap) {
+			v, ok := strictjson.ReadDuration(d)
+			if ok && (v < time.Minute || v > MaxCapWindow) {
+				d.Add("must be from %s to %s (30 days)", strictjson.DurationText(time.Minute), strictjson.DurationText(MaxCapWindow))
+			}
+			f.Per = v
 		},
-	}
+	},
+	text("kind", "What is counted together. Default "+DefaultKind+".", kindText, func(f *FrequencyCap) *string { return &f.Kind }),
+	{
+		Name: "override", Doc: "It counts, but is never refused.", Schema: `"type":"boolean"`,
+		Set:    func(f *FrequencyCap) bool { return f.Override },
+		Append: func(dst []byte, _ *FrequencyCap) []byte { return append(dst, "true"...) },
+		Read: func(d *strictjson.Decoder, f *FrequencyCap) {
+			v, ok := d.Value()
+			if ok && v.Kind() != 't' && v.Kind() != 'f' {
+				d.WrongKind("true or false", v.Kind())
+			}
+			f.Override = ok && v.Kind() == 't'
+		},
+	},
 }
 
 const percentProblem = "must be above 0 and below 100"
 
-func controlTable() strictjson.Object[ControlGroup] {
-	return strictjson.Object[ControlGroup]{
-		{
-			Name: "percent", Required: true, Doc: "How much of the audience is left out.", Schema: `"type":"number","exclusiveMinimum":0,"exclusiveMaximum":100`,
-			Set:    func(*ControlGroup) bool { return true },
-			Append: func(dst []byte, g *ControlGroup) []byte { return jsontext.AppendFloat(dst, g.Percent, 64) },
-			Read: func(d *strictjson.Decoder, g *ControlGroup) {
-				v, ok := d.ValueOf('0', "a number")
-				if !ok {
-					return
-				}
-				f, err := strconv.ParseFloat(string(v), 64)
-				if err != nil || f <= 0 || f >= 100 {
-					d.Add("%s", percentProblem)
-				}
-				g.Percent = f
-			},
-		},
-		text("seed", "The same seed draws the same users again, in other campaigns too. Default the campaign's id.", line(MaxSeedBytes),
-			func(g *ControlGroup) *string { return &g.Seed }),
-	}
-}
-
-func recurrenceTable() strictjson.Object[Recurrence] {
-	return strictjson.Object[Recurrence]{
-		required(text("cron", "Five fields: minute, hour, day of month, month, day of week.", textRule{max: 256, check: cronRule},
-			func(r *Recurrence) *string { return &r.Cron })),
-		text("timezone", "The IANA time zone of those. Default UTC.", textRule{max: device.MaxWordBytes},
-			func(r *Recurrence) *string { return &r.Timezone }),
-	}
-}
-
-func localizationsMember() strictjson.Member[Campaign] {
-	notification := notificationMember()
-	return strictjson.Member[Campaign]{
-		Name: "localizations",
-		Doc:  "By BCP 47 tag, what takes the place of notification's members for devices of that locale: de-AT is looked for first, then de, then notification itself is taken.",
-		Schema: `"type":"object","minProperties":1,"maxProperties":` + strconv.Itoa(MaxLocalizations) +
-			`,"propertyNames":{"maxLength":64,` + localeSchema + `},"additionalProperties":{` + notification.Schema + `,"minProperties":1}`,
-		Set: func(c *Campaign) bool { return len(c.Localizations) > 0 },
-		Append: func(dst []byte, c *Campaign) []byte {
-			dst = append(dst, '{')
-			for i, tag := range slices.Sorted(maps.Keys(c.Localizations)) {
-				if i > 0 {
-					dst = append(dst, ',')
-				}
-				dst = append(strictjson.AppendText(dst, tag), ':')
-				dst = notification.Append(dst, &job.Job{Notification: c.Localizations[tag]})
+var controlTable = strictjson.Object[ControlGroup]{
+	{
+		Name: "percent", Required: true, Doc: "How much of the audience is left out.", Schema: `"type":"number","exclusiveMinimum":0,"exclusiveMaximum":100`,
+		Set:    func(*ControlGroup) bool { return true },
+		Append: func(dst []byte, g *ControlGroup) []byte { return jsontext.AppendFloat(dst, g.Percent, 64) },
+		Read: func(d *strictjson.Decoder, g *ControlGroup) {
+			v, ok := d.ValueOf('0', "a number")
+			if !ok {
+				return
 			}
-			return append(dst, '}')
+			f, err := strconv.ParseFloat(string(v), 64)
+			if err != nil || f <= 0 || f >= 100 {
+				d.Add("%s", percentProblem)
+			}
+			g.Percent = f
 		},
-		Read: readLocalizations,
-	}
+	},
+	text("seed", "The same seed draws the same users again, in other campaigns too. Default the campaign's id.", line(MaxSeedBytes),
+		func(g *ControlGroup) *string { return &g.Seed }),
+}
+
+var recurrenceTable = strictjson.Object[Recurrence]{
+	required(text("cron", "Five fields: minute, hour, day of month, month, day of week.", textRule{max: 256, check: cronRule},
+		func(r *Recurrence) *string { return &r.Cron })),
+	text("timezone", "The IANA time zone of those. Default UTC.", textRule{max: device.MaxWordBytes},
+		func(r *Recurrence) *string { return &r.Timezone }),
+}
+
+var localizationsMember = strictjson.Member[Campaign]{
+	Name: "localizations",
+	Doc:  "By BCP 47 tag, what takes the place of notification's members for devices of that locale: de-AT is looked for first, then de, then notification itself is taken.",
+	Schema: `"type":"object","minProperties":1,"maxProperties":` + strconv.Itoa(MaxLocalizations) +
+		`,"propertyNames":{"maxLength":64,` + localeSchema + `},"additionalProperties":{` + notificationMember.Schema + `,"minProperties":1}`,
+	Set: func(c *Campaign) bool { return len(c.Localizations) > 0 },
+	Append: func(dst []byte, c *Campaign) []byte {
+		dst = append(dst, '{')
+		for i, tag := range slices.Sorted(maps.Keys(c.Localizations)) {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = append(strictjson.AppendText(dst, tag), ':')
+			dst = notificationMember.Append(dst, &job.Job{Notification: c.Localizations[tag]})
+		}
+		return append(dst, '}')
+	},
+	Read: readLocalizations,
 }
 
 // notificationMember is how a job has its notification.
-func notificationMember() strictjson.Member[job.Job] {
+var notificationMember = func() strictjson.Member[job.Job] {
 	members := job.ContentMembers()
 	return members[slices.Index(members.Names(), "notification")]
-}
+}()
 
 func readLocalizations(d *strictjson.Decoder, c *Campaign) {
-	notification := notificationMember()
 	known := make(map[string]bool)
 	n, ok := readMap(d, MaxLocalizations, func(tag string) {
 		problem := localeRule(tag)
@@ -301,7 +291,7 @@ func readLocalizations(d *strictjson.Decoder, c *Campaign) {
 		}
 		var j job.Job
 		before := count(&d.Problems)
-		notification.Read(d, &j)
+		notificationMember.Read(d, &j)
 		if count(&d.Problems) == before && isEmpty(j.Notification) {
 			d.Add("must have at least one member")
 		}
@@ -409,6 +399,7 @@ var (
 	kindText     = textRule{max: MaxKindBytes, check: kindRule, schema: `"pattern":"^[a-z0-9_-]+$"`}
 	variableText = textRule{max: device.MaxTagBytes, check: variableRule, schema: `"pattern":"^[A-Za-z0-9_.-]+$","not":{"enum":["user","token"]}`}
 	valueRule    = textRule{max: device.MaxAttributeBytes}
+	tagRule      = textRule{max: device.MaxTagBytes}
 )
 
 func line(most int) textRule {
@@ -624,14 +615,14 @@ func integer[T any](name, doc string, most int, at func(*T) *int) strictjson.Mem
 }
 
 // object is an object in an object that may be absent.
-func object[T, U any](name, doc string, o func() strictjson.Object[U], at func(*T) **U) strictjson.Member[T] {
+func object[T, U any](name, doc string, o strictjson.Object[U], at func(*T) **U) strictjson.Member[T] {
 	return strictjson.Member[T]{
-		Name: name, Doc: doc, Schema: o().Schema(),
+		Name: name, Doc: doc, Schema: o.Schema(),
 		Set:    func(t *T) bool { return *at(t) != nil },
-		Append: func(dst []byte, t *T) []byte { return o().Append(dst, *at(t)) },
+		Append: func(dst []byte, t *T) []byte { return o.Append(dst, *at(t)) },
 		Read: func(d *strictjson.Decoder, t *T) {
 			*at(t) = new(U)
-			o().Read(d, *at(t))
+			o.Read(d, *at(t))
 		},
 	}
 }
