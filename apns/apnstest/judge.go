@@ -148,6 +148,9 @@ func (c *conn) account(a *answer, r *request, tok, body []byte, length int) {
 	l, cfg, j := &c.local, &c.srv.cfg, &c.judge
 	c.judgedID = max(c.judgedID, a.stream)
 	l.received++
+	if l.last = c.now; l.first == 0 {
+		l.first = c.now
+	}
 	l.bodyBytes += int64(max(length, 0))
 	ok := a.out.status == 200 && !c.management
 	if !ok {

@@ -255,7 +255,11 @@ func TestSlot(t *testing.T) {
 
 func TestStats(t *testing.T) {
 	t.Parallel()
+	began := time.Now()
 	srv := newServer(t, apnstest.Config{Latency: 20 * time.Millisecond})
+	if st := srv.Stats(); !st.FirstReceivedAt.IsZero() || !st.LastReceivedAt.IsZero() {
+		t.Errorf("nothing came: got it from %v to %v, want no times", st.FirstReceivedAt, st.LastReceivedAt)
+	}
 	a := ready(t, srv)
 	b := ready(t, srv)
 	a.burst(30)
@@ -268,6 +272,9 @@ func TestStats(t *testing.T) {
 	if st.Received != 34 || st.Accepted != 32 || st.Rejected != 2 || st.Statuses["200"] != 32 || st.Statuses["400"] != 2 ||
 		st.Reasons["BadDeviceToken"] != 1 || st.Reasons["MissingTopic"] != 1 || len(st.Reasons) != 2 {
 		t.Errorf("answers: got %+v", st)
+	}
+	if first, last := st.FirstReceivedAt, st.LastReceivedAt; first.Before(began) || last.Sub(first) < 40*time.Millisecond || last.After(time.Now()) {
+		t.Errorf("received: got it from %v to %v, want two latencies between them at least, and both since %v", first, last, began)
 	}
 	if st.HoldSeconds < 34*0.02 || st.HoldMeanSeconds < 0.02 {
 		t.Errorf("hold: got %+v, want at least 20ms each", st)

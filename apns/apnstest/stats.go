@@ -18,6 +18,10 @@ type Stats struct {
 	Accepted int64 `json:"accepted"`
 	Rejected int64 `json:"rejected"` // judged with any other status
 	Faulted  int64 `json:"faulted"`  // not judged: refused, reset or ignored by a fault
+	// When the first and the last of Received came, by the machine's clock, as exactly
+	// as batches of reading; zero: none did.
+	FirstReceivedAt time.Time `json:"first_received_at,omitzero"`
+	LastReceivedAt  time.Time `json:"last_received_at,omitzero"`
 
 	Statuses map[string]int64 `json:"statuses"` // by HTTP status
 	Reasons  map[string]int64 `json:"reasons"`  // by reason, without 200
@@ -105,6 +109,7 @@ type Connection struct {
 // and folds it into the shared one once per batch.
 type counters struct {
 	received, accepted, faulted   int64
+	first, last                   int64 // received, nanoseconds since the server started; 0: none
 	duplicates, withdrawn         int64
 	tokens, pairs, content        uint64
 	answered, cancelled, given    int64 // given up: cancelled after it was judged
@@ -118,6 +123,10 @@ type counters struct {
 
 func (c *counters) add(d *counters) {
 	c.received += d.received
+	if d.first != 0 && (c.first == 0 || d.first < c.first) {
+		c.first = d.first
+	}
+	c.last = max(c.last, d.last)
 	c.accepted += d.accepted
 	c.faulted += d.faulted
 	c.duplicates += d.duplicates
@@ -175,6 +184,9 @@ func (s *Server) Stats() Stats {
 	st.MaxInFlight = s.maxInFlight.Load()
 	st.Statuses, st.Reasons = make(map[string]int64), make(map[string]int64)
 	st.Received, st.Accepted, st.Faulted = sum.received, sum.accepted, sum.faulted
+	if sum.last > 0 {
+		st.FirstReceivedAt, st.LastReceivedAt = s.started.Add(time.Duration(sum.first)), s.started.Add(time.Duration(sum.last))
+	}
 	if sum.accepted > 0 {
 		st.Statuses["200"] = sum.accepted
 	}
