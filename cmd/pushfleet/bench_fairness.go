@@ -14,7 +14,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -370,7 +369,7 @@ func (b *fairnessRun) measure(ctx context.Context, sick *sickKind) (rate, p99 fl
 	if err != nil {
 		return 0, 0, err
 	}
-	u := &urgentLoad{run: b, sent: make(map[string]time.Time)}
+	u := newUrgentLoad(b.streams, b.js, wellApp, b.flags.urgent)
 	stopUrgent, err := u.start(ctx)
 	if err != nil {
 		return 0, 0, err
@@ -496,105 +495,6 @@ func (b *fairnessRun) clear(ctx context.Context, app string) error {
 		case <-tick.C:
 		case <-ctx.Done():
 			return context.Cause(ctx)
-		}
-	}
-}
-
-// urgentLoad publishes transactional jobs at a steady rate and sees what becomes
-// of them.
-type urgentLoad struct {
-	run *fairnessRun
-
-	mu   sync.Mutex
-	sent map[string]time.Time // guarded by mu: id -> when
-	took []float64            // guarded by mu: milliseconds
-	fail error                // guarded by mu
-}
-
-func (u *urgentLoad) told() int {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	return len(u.took)
-}
-
-func (u *urgentLoad) p99() float64 {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if len(u.took) == 0 {
-		return 0
-	}
-	slices.Sort(u.took)
-	return u.took[min(len(u.took)-1, len(u.took)*99/100)]
-}
-
-// start begins; stop ends it and waits until all is told.
-func (u *urgentLoad) start(ctx context.Context) (stop func() error, err error) {
-	consumer, err := u.run.js.OrderedConsumer(ctx, stream.Outcomes, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{stream.OutcomesSubject(wellApp, job.Transactional)}, DeliverPolicy: jetstream.DeliverNewPolicy,
-	})
-	if err != nil {
-		return nil, fmt.Errorf("read outcomes: %w", err)
-	}
-	reading, err := consumer.Consume(func(msg jetstream.Msg) { u.read(msg.Data()) })
-	if err != nil {
-		return nil, fmt.Errorf("read outcomes: %w", err)
-	}
-	publishing, stopPublishing := context.WithCancel(ctx)
-	var publisher sync.WaitGroup
-	publisher.Go(func() { u.publish(publishing) })
-	return func() error {
-		stopPublishing()
-		publisher.Wait()
-		defer reading.Stop()
-		return waitFor(ctx, func() error {
-			u.mu.Lock()
-			defer u.mu.Unlock()
-			if u.fail == nil && len(u.sent) > 0 {
-				return fmt.Errorf("%d transactional jobs have no outcome", len(u.sent))
-			}
-			return u.fail
-		})
-	}, nil
-}
-
-func (u *urgentLoad) publish(ctx context.Context) {
-	tick := time.NewTicker(time.Second / time.Duration(u.run.flags.urgent))
-	defer tick.Stop()
-	for n := 0; ; n++ {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return
-		}
-		j := &job.Job{
-			ID: fmt.Sprintf("urgent-%d-%d", time.Now().UnixNano(), n), Notification: &job.Notification{Title: "Your code is 123456"},
-			To: job.Recipients{Tokens: []device.Token{benchToken(1<<40 + n)}},
-		}
-		u.mu.Lock()
-		u.sent[j.ID] = time.Now()
-		u.mu.Unlock()
-		if _, err := u.run.streams.PublishJobAsync(wellApp, job.Transactional, j); err != nil {
-			u.mu.Lock()
-			u.fail = err
-			u.mu.Unlock()
-			return
-		}
-	}
-}
-
-func (u *urgentLoad) read(body []byte) {
-	now := time.Now()
-	o, err := job.ParseOutcomes(body)
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if err != nil {
-		u.fail = err
-		return
-	}
-	for i := range o.Jobs {
-		if at, ok := u.sent[o.Jobs[i].ID]; ok && o.Jobs[i].Complete {
-			delete(u.sent, o.Jobs[i].ID)
-			u.took = append(u.took, float64(now.Sub(at).Microseconds())/1000)
 		}
 	}
 }

@@ -144,7 +144,7 @@ func benchmarkJobs(ctx context.Context, f benchJobsFlags, talk io.Writer) (r *be
 			fmt.Fprintf(talk, format+"\n", args...)
 		}
 	}
-	rig := &jobsRig{dir: dir, core: 0, others: 1}
+	rig := &jobsRig{benchFleet: benchFleet{dir: dir, core: 0, others: 1}}
 	if runtime.NumCPU() < 2 {
 		rig.core, rig.others = -1, -1
 		say("one core only: all share it, and the figures mean little")
@@ -176,7 +176,7 @@ func benchmarkJobs(ctx context.Context, f benchJobsFlags, talk io.Writer) (r *be
 			{&many, f.n, func() (benchMeasure, error) {
 				return rig.throughWorker(ctx, job.Bulk, name, f.n, benchJobTokens)
 			}},
-			{&apns2, f.apns2N, func() (benchMeasure, error) { return rig.apns2(ctx, f.apns2N) }},
+			{&apns2, f.apns2N, func() (benchMeasure, error) { return rig.apns2(ctx, rig.sim, f.apns2N) }},
 			{&single, f.singles, func() (benchMeasure, error) {
 				return rig.throughWorker(ctx, job.Transactional, name, f.singles, 1)
 			}},

@@ -6,18 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/redis/go-redis/v9"
 
 	"github.com/pushfleet/pushfleet/apns/apnstest"
 	"github.com/pushfleet/pushfleet/device"
@@ -35,113 +30,19 @@ const (
 
 	// benchPause is far above what a benchmark takes; the consumer is resumed.
 	benchPause = time.Hour
-	// benchDrained is how long a run may take.
-	benchDrained = 3 * time.Minute
-	// drainTick is how often it is asked whether all is done. It costs the workers
-	// nothing: nats-server answers.
-	drainTick = 10 * time.Millisecond
 )
 
 // jobsRig is the processes of bench jobs.
 type jobsRig struct {
-	dir          string
-	core, others int // of the measured processes, and of the rest; -1: the system's choice
-
-	nats, redis   *benchProcess
-	sim           *benchSim
-	worker, naive *benchProcess
-
-	nc       *nats.Conn
-	js       jetstream.JetStream
-	streams  *stream.Streams
-	recorder *stream.Consumer
-	client   *redis.Client
-	set      *store.Store
-
-	sent int // device tokens that apns2 alone has used
-}
-
-// findNATS finds the server's program.
-func findNATS(named string) (string, error) {
-	if named == "" {
-		named = "nats-server"
-	}
-	bin, err := exec.LookPath(named)
-	if errors.Is(err, exec.ErrDot) {
-		err = nil // it was named
-	}
-	if err != nil {
-		return "", fmt.Errorf("this benchmark needs nats-server: %w; name it with --nats-server, or build the one of go.mod in pushfleet's sources:"+
-			" go build -o bin/nats-server github.com/nats-io/nats-server/v2 (make bench does)", err)
-	}
-	return bin, nil
+	benchFleet
+	naive *benchProcess
 }
 
 // start starts everything and waits until it is ready. What it has started,
 // stop stops.
-func (b *jobsRig) start(ctx context.Context, f benchJobsFlags) (err error) {
-	natsBin, err := findNATS(f.natsServer)
-	if err != nil {
+func (b *jobsRig) start(ctx context.Context, f benchJobsFlags) error {
+	if err := b.benchFleet.start(ctx, f.natsServer, f.n); err != nil {
 		return err
-	}
-	redisBin, err := exec.LookPath("redis-server")
-	if err != nil {
-		return errors.New("this benchmark needs redis-server (apt-get install redis-server)")
-	}
-	natsAddr, redisAddr, err := twoAddresses(ctx)
-	if err != nil {
-		return err
-	}
-	_, natsPort, err := net.SplitHostPort(natsAddr)
-	if err != nil {
-		return fmt.Errorf("start nats-server: %w", err)
-	}
-	_, redisPort, err := net.SplitHostPort(redisAddr)
-	if err != nil {
-		return fmt.Errorf("start redis-server: %w", err)
-	}
-	if b.nats, err = startPinned(ctx, b.others, natsBin, "-a", "127.0.0.1", "-p", natsPort, "-js",
-		"-sd", filepath.Join(b.dir, "jetstream"), "-l", filepath.Join(b.dir, "nats.log")); err != nil {
-		return err
-	}
-	// Settings from --appendonly on are those of docker-compose.yml.
-	if b.redis, err = startPinned(ctx, b.others, redisBin, "--bind", "127.0.0.1", "--port", redisPort, "--dir", b.dir, "--loglevel", "warning",
-		"--appendonly", "yes", "--appendfsync", "everysec", "--maxmemory-policy", "noeviction",
-		"--hash-max-listpack-entries", "512", "--hash-max-listpack-value", "64"); err != nil {
-		return err
-	}
-	if b.sim, err = startSim(ctx, filepath.Join(b.dir, "sim"), b.others); err != nil {
-		return err
-	}
-	if err := b.connect(ctx, "nats://"+natsAddr, redisAddr, f.n); err != nil {
-		return err
-	}
-	if err := b.startWorker(ctx, "nats://"+natsAddr, redisAddr, f.cpuProfile); err != nil {
-		return err
-	}
-	return b.startNaive(ctx, "nats://"+natsAddr)
-}
-
-// connect opens the streams and the token set.
-func (b *jobsRig) connect(ctx context.Context, natsURL, redisAddr string, devices int) (err error) {
-	if err := waitFor(ctx, func() (err error) {
-		b.nc, err = nats.Connect(natsURL)
-		return err
-	}); err != nil {
-		return fmt.Errorf("wait for nats-server: %w", err)
-	}
-	// JetStream may be a moment behind.
-	if err := waitFor(ctx, func() (err error) {
-		b.streams, err = stream.Open(ctx, b.nc, stream.Config{})
-		return err
-	}); err != nil {
-		return err
-	}
-	if b.recorder, err = b.streams.RecorderConsumer(ctx); err != nil {
-		return err
-	}
-	if b.js, err = jetstream.New(b.nc, jetstream.WithPublishAsyncMaxPending(4096)); err != nil {
-		return fmt.Errorf("open jetstream: %w", err)
 	}
 	if _, err := b.js.CreateStream(ctx, jetstream.StreamConfig{
 		Name: naiveStream, Subjects: []string{naiveSubject}, Retention: jetstream.WorkQueuePolicy, Storage: jetstream.FileStorage,
@@ -153,63 +54,19 @@ func (b *jobsRig) connect(ctx context.Context, natsURL, redisAddr string, device
 	}); err != nil {
 		return fmt.Errorf("create consumer %s: %w", naiveDurable, err)
 	}
-	b.client = redis.NewClient(&redis.Options{Addr: redisAddr})
-	if err := waitFor(ctx, func() error { return b.client.Ping(ctx).Err() }); err != nil {
-		return fmt.Errorf("wait for redis-server: %w", err)
-	}
-	b.set = store.New(b.client, store.Config{Buckets: bucketsFor(devices)})
-	_, err = b.set.Buckets(ctx, benchApp) // the bucket count is written down
-	return err
-}
-
-// startWorker starts "pushfleet worker" and waits until it takes jobs.
-func (b *jobsRig) startWorker(ctx context.Context, natsURL, redisAddr, cpuProfile string) error {
-	id, err := apnstest.LoadIdentity(b.sim.dir)
-	if err != nil {
-		return fmt.Errorf("read simulator's files: %w", err)
-	}
-	listen, _, err := twoAddresses(ctx)
-	if err != nil {
+	if err := b.startWorker(ctx, b.redisAddr, f.cpuProfile); err != nil {
 		return err
 	}
-	path := filepath.Join(b.dir, "pushfleet.yaml")
-	text := fmt.Sprintf(`nats: {url: "%s"}
-redis: {addresses: ["%s"]}
-worker: {name: bench, listen: "%s"}
-log: {level: warn}
-apps:
-  %s:
-    bundle_id: %s
-    key: {path: "sim/AuthKey_%s.p8", key_id: "%s", team_id: "%s"}
-    endpoint: {url: "%s", ca_file: sim/ca.pem}
-`, natsURL, redisAddr, listen, benchApp, benchTopic, id.Key.ID, id.Key.ID, id.Key.TeamID, b.sim.url)
-	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
-		return fmt.Errorf("write configuration: %w", err)
-	}
-	self, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find this program: %w", err)
-	}
-	args := []string{"worker", "-c", path}
-	if cpuProfile != "" {
-		args = append(args, "--cpuprofile", cpuProfile)
-	}
-	if b.worker, err = startPinned(ctx, b.core, self, args...); err != nil {
-		return err
-	}
-	if err := waitFor(ctx, func() error { return askReady(ctx, listen) }); err != nil {
-		return fmt.Errorf("wait for pushfleet worker: %w", err)
-	}
-	return nil
+	return b.startNaive(ctx)
 }
 
 // startNaive starts the apns2 worker and waits until it takes jobs.
-func (b *jobsRig) startNaive(ctx context.Context, natsURL string) error {
+func (b *jobsRig) startNaive(ctx context.Context) error {
 	self, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find this program: %w", err)
 	}
-	b.naive, err = startPinned(ctx, b.core, self, "bench", "apns2-worker", "--nats", natsURL, "--url", b.sim.url, "--dir", b.sim.dir)
+	b.naive, err = startPinned(ctx, b.core, self, "bench", "apns2-worker", "--nats", b.natsURL, "--url", b.sim.url, "--dir", b.sim.dir)
 	if err != nil {
 		return err
 	}
@@ -221,27 +78,11 @@ func (b *jobsRig) startNaive(ctx context.Context, natsURL string) error {
 
 // stop stops what was started, the workers first.
 func (b *jobsRig) stop() error {
-	var errs []error
-	for _, p := range []*benchProcess{b.worker, b.naive} {
-		if p != nil {
-			errs = append(errs, p.stop())
-		}
+	var err error
+	if b.naive != nil {
+		err = b.naive.stop()
 	}
-	if b.nc != nil {
-		b.nc.Close()
-	}
-	if b.client != nil {
-		errs = append(errs, b.client.Close())
-	}
-	if b.sim != nil {
-		errs = append(errs, b.sim.stop())
-	}
-	for _, p := range []*benchProcess{b.redis, b.nats} {
-		if p != nil {
-			errs = append(errs, p.stop())
-		}
-	}
-	return errors.Join(errs...)
+	return errors.Join(err, b.benchFleet.stop())
 }
 
 // register puts the device tokens into the token set.
@@ -353,11 +194,7 @@ func (b *jobsRig) throughWorker(ctx context.Context, lane job.Lane, name string,
 				return err
 			}
 			// A job leaves JOBS once its outcomes are stored, so all are there by now.
-			waiting, unacknowledged, err := b.recorder.Backlog(ctx)
-			if err == nil && waiting+unacknowledged > 0 {
-				err = fmt.Errorf("%d messages of outcomes are not recorded", waiting+unacknowledged)
-			}
-			return err
+			return b.recorded(ctx)
 		},
 	})
 	if err != nil {
@@ -409,37 +246,6 @@ func (b *jobsRig) through(ctx context.Context, r jobsRun) (m benchMeasure, err e
 	return m, b.received(ctx, r.n, sums)
 }
 
-// drained waits until done returns nil.
-func (b *jobsRig) drained(ctx context.Context, done func(context.Context) error) error {
-	ctx, cancel := context.WithTimeout(ctx, benchDrained)
-	defer cancel()
-	tick := time.NewTicker(drainTick)
-	defer tick.Stop()
-	for {
-		err := done(ctx)
-		if err == nil {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return errors.Join(context.Cause(ctx), err)
-		}
-	}
-}
-
-// empty returns nil if nothing is left in a stream.
-func (b *jobsRig) empty(ctx context.Context, name string) error {
-	st, err := b.js.Stream(ctx, name)
-	if err != nil {
-		return fmt.Errorf("ask for stream %s: %w", name, err)
-	}
-	if left := st.CachedInfo().State.Msgs; left > 0 {
-		return fmt.Errorf("%d messages are left in %s", left, name)
-	}
-	return nil
-}
-
 // received compares what the simulator received with what was published.
 func (b *jobsRig) received(ctx context.Context, n int, sums apnstest.Sums) error {
 	stats, err := b.sim.stats(ctx)
@@ -469,35 +275,6 @@ func (b *jobsRig) complete(ctx context.Context, lane job.Lane, name string, n, t
 				return fmt.Errorf("job %s: complete %v, %d of %d accepted, %d duplicates", part[i], p.Complete, p.Counts[job.Accepted], tokens, p.Duplicates)
 			}
 		}
-	}
-	return nil
-}
-
-// apns2 sends with apns2 alone.
-func (b *jobsRig) apns2(ctx context.Context, n int) (m benchMeasure, err error) {
-	e := &benchEngine{senderCore: b.core, sent: b.sent}
-	var verified benchEngineResult
-	r, err := e.sender(ctx, b.sim, &verified, "apns2", n)
-	if err != nil {
-		return m, err
-	}
-	b.sent = e.sent
-	return benchMeasure{cpu: r.CPUSeconds, took: time.Duration(r.Seconds * float64(time.Second))}, nil
-}
-
-// askReady asks a worker whether it takes jobs.
-func askReady(ctx context.Context, addr string) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://"+addr+"/readyz", nil)
-	if err != nil {
-		return fmt.Errorf("ask whether it is ready: %w", err)
-	}
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return fmt.Errorf("ask whether it is ready: %w", err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return errors.New("not ready: " + strconv.Itoa(resp.StatusCode))
 	}
 	return nil
 }
