@@ -25,7 +25,7 @@ func newBench() *cobra.Command {
 		Short: "Reproduce the published figures, as ratios in one run",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(newBenchEngine(), newBenchSender(), newBenchAPI(), newBenchStore(), newBenchJobs(), newBenchAPNs2Worker(), newBenchFairness())
+	cmd.AddCommand(newBenchEngine(), newBenchSender(), newBenchAPI(), newBenchStore(), newBenchJobs(), newBenchAPNs2Worker(), newBenchFairness(), newBenchCampaign())
 	return cmd
 }
 
