@@ -16,12 +16,13 @@ import (
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/pushfleet/pushfleet/apns/apnstest"
+	"github.com/pushfleet/pushfleet/campaign"
 	"github.com/pushfleet/pushfleet/config"
 	"github.com/pushfleet/pushfleet/device"
 	"github.com/pushfleet/pushfleet/job"
-	"github.com/pushfleet/pushfleet/producer"
 	"github.com/pushfleet/pushfleet/store"
 	"github.com/pushfleet/pushfleet/stream"
 )
@@ -30,11 +31,12 @@ func newDemo(g *globals) *cobra.Command {
 	var f demoFlags
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Show the main job: register devices, send to all, remove the dead ones",
+		Short: "Show the main job: register devices, send a campaign to all, remove the dead ones",
 		Long: `demo runs JetStream, an in-memory token set, the APNs simulator and a worker in one
-process, registers simulated devices of which some are dead, sends to all of them,
-and prints what became of them twice: as the fleet counted it, and as the simulator
-did. It fails if the two differ. Nothing needs to be installed, and nothing is left.`,
+process, registers simulated devices of which some are dead, sends a campaign to all
+of them, each with a text of its own, and prints what became of them twice: as the
+fleet counted it, and as the simulator did. It fails if the two differ. Nothing needs
+to be installed, and nothing is left.`,
 		Example: "  pushfleet demo\n  pushfleet demo --devices 20000 --json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -69,7 +71,7 @@ type demoSummary struct {
 	Duplicates  int     `json:"duplicates"`
 	Seconds     float64 `json:"seconds"` // of sending
 	PerSecond   float64 `json:"per_second"`
-	P50Ms       int64   `json:"p50_ms"` // from enqueue to accept
+	P50Ms       int64   `json:"p50_ms"` // from the campaign's start to accept
 	P99Ms       int64   `json:"p99_ms"`
 
 	Simulator     demoLedger `json:"simulator"` // the same, by its ledger
@@ -171,18 +173,14 @@ func (d *demo) show(ctx context.Context) (*demoSummary, error) {
 		return nil, err
 	}
 	s.RegisterTime = time.Since(began).Seconds()
-	began = time.Now()
-	ids, latencies, err := d.send(ctx, tokens)
+	sent, err := d.send(ctx)
 	if err != nil {
 		return nil, err
 	}
-	s.Seconds = time.Since(began).Seconds()
+	s.Seconds = sent.took.Seconds()
 	s.PerSecond = float64(d.flags.devices) / s.Seconds
-	slices.Sort(latencies)
-	if n := len(latencies); n > 0 {
-		s.P50Ms, s.P99Ms = latencies[n/2], latencies[n*99/100]
-	}
-	if err := d.countFleet(ctx, s, ids, tokens); err != nil {
+	s.P50Ms, s.P99Ms = sent.percentile(50), sent.percentile(99)
+	if err := d.countFleet(ctx, s, &sent.campaign, tokens); err != nil {
 		return nil, err
 	}
 	if err := d.countSimulator(ctx, s); err != nil {
@@ -205,13 +203,27 @@ func demoTokens(seed uint64, n int) []device.Token {
 	return tokens
 }
 
+// Where the simulated devices are, and who has them.
+var (
+	demoPlaces = []struct{ locale, timezone string }{
+		{"de-AT", "Europe/Vienna"}, {"en-US", "America/New_York"}, {"de-CH", "Europe/Zurich"}, {"ja-JP", "Asia/Tokyo"},
+	}
+	demoNames = []string{"Ada", "Grace", "Barbara", "Katherine", ""}
+)
+
 func (d *demo) register(ctx context.Context, tokens []device.Token) error {
 	bar := newBar(d.talk, len(tokens), "registering", "devices", d.flags.json)
 	defer bar.finish()
+	number := 0
 	for batch := range slices.Chunk(tokens, 8192) {
 		regs := make([]device.Registration, len(batch))
 		for i, t := range batch {
-			regs[i] = device.Registration{Token: t, Environment: device.Production}
+			at := demoPlaces[number%len(demoPlaces)]
+			regs[i] = device.Registration{Token: t, Environment: device.Production, Locale: at.locale, Timezone: at.timezone}
+			if name := demoNames[number%len(demoNames)]; name != "" {
+				regs[i].Attributes = map[string]string{"first_name": name}
+			}
+			number++
 		}
 		if _, err := d.set.RegisterMany(ctx, demoApp, regs); err != nil {
 			return err
@@ -221,94 +233,161 @@ func (d *demo) register(ctx context.Context, tokens []device.Token) error {
 	return nil
 }
 
-// send sends to all device tokens in jobs of a thousand, and returns the ids of
-// the jobs, and the milliseconds from enqueue to accept of each notification.
-func (d *demo) send(ctx context.Context, tokens []device.Token) (ids []string, latencies []int64, err error) {
+// demoCampaign is what the demo sends.
+func demoCampaign() *campaign.Campaign {
+	return &campaign.Campaign{
+		ID: "demo", Audience: campaign.Audience{All: true},
+		Content: job.Job{Notification: &job.Notification{
+			Title: "Hello {{attributes.first_name|there}}", Body: "This is the demo of pushfleet, for {{timezone}}.",
+		}},
+		Localizations: map[string]*job.Notification{"de": {
+			Title: "Hallo {{attributes.first_name|Du}}", Body: "Das ist die Vorführung von pushfleet, für {{timezone}}.",
+		}},
+	}
+}
+
+// demoSent is a campaign that has ended.
+type demoSent struct {
+	campaign campaign.Status
+	took     time.Duration // from before it was created until all was told
+	accepted []demoAccepted
+}
+
+// demoAccepted are notifications that were told of at once.
+type demoAccepted struct {
+	at time.Time
+	n  int
+}
+
+// percentile returns within how many milliseconds from the campaign's start so many
+// percent of what was accepted were.
+func (s *demoSent) percentile(percent int) int64 {
+	slices.SortFunc(s.accepted, func(a, b demoAccepted) int { return a.at.Compare(b.at) })
+	all := 0
+	for _, a := range s.accepted {
+		all += a.n
+	}
+	before := all * percent / 100
+	for _, a := range s.accepted {
+		if before -= a.n; before < 0 {
+			return a.at.Sub(s.campaign.StartedAt).Milliseconds()
+		}
+	}
+	return 0
+}
+
+// send creates the campaign and follows it until it has ended and all that was told
+// of it is seen.
+func (d *demo) send(ctx context.Context) (*demoSent, error) {
+	st, err := campaign.NewStatus(demoApp, demoCampaign(), time.Now(), new(device.Zones))
+	if err != nil {
+		return nil, fmt.Errorf("make the campaign: %w", err)
+	}
+	bar := newBar(d.talk, d.flags.devices, "sending", "notifications", d.flags.json)
+	defer bar.finish()
+	running, end := context.WithCancel(ctx)
+	defer end()
+	sent := &demoSent{}
+	var g errgroup.Group
+	g.Go(func() (err error) {
+		defer end()
+		sent.campaign, err = d.awaitEnd(running, st.ID)
+		return err
+	})
+	began := time.Now()
+	if _, _, err = d.streams.CreateCampaign(ctx, st); err == nil {
+		err = d.follow(ctx, running, func(o *job.Outcomes) {
+			sent.took = time.Since(began)
+			for i := range o.Jobs {
+				sent.accepted = append(sent.accepted, demoAccepted{o.At, len(o.Jobs[i].Accepted)})
+				bar.add(len(o.Jobs[i].Accepted) + len(o.Jobs[i].Others))
+			}
+		})
+	}
+	if err != nil {
+		end()
+		return nil, errors.Join(err, g.Wait())
+	}
+	return sent, g.Wait()
+}
+
+// awaitEnd returns a campaign when it has ended.
+func (d *demo) awaitEnd(ctx context.Context, id string) (end campaign.Status, err error) {
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	err = d.streams.WatchCampaigns(watching, func(st campaign.Status, _ uint64) {
+		if st.ID == id && st.Ended() {
+			end = st
+			stop()
+		}
+	}, func(uint64) {})
+	if err == nil {
+		err = ctx.Err()
+	}
+	if err != nil {
+		return end, fmt.Errorf("wait for the campaign's end: %w", err)
+	}
+	return end, nil
+}
+
+// follow calls each with all that is told of the demo's app until running ends, and
+// returns when it has seen that too which had been told by then.
+func (d *demo) follow(ctx, running context.Context, each func(*job.Outcomes)) error {
 	js, err := jetstream.New(d.nc)
 	if err != nil {
-		return nil, nil, fmt.Errorf("open jetstream: %w", err)
+		return fmt.Errorf("open jetstream: %w", err)
 	}
 	c, err := js.OrderedConsumer(ctx, stream.Outcomes, jetstream.OrderedConsumerConfig{FilterSubjects: []string{stream.AppOutcomes(demoApp)}})
 	if err != nil {
-		return nil, nil, fmt.Errorf("follow outcomes: %w", err)
+		return fmt.Errorf("follow outcomes: %w", err)
 	}
 	it, err := c.Messages()
 	if err != nil {
-		return nil, nil, fmt.Errorf("follow outcomes: %w", err)
+		return fmt.Errorf("follow outcomes: %w", err)
 	}
 	defer it.Stop()
-
-	var jobs []*job.Job
-	for chunk := range slices.Chunk(tokens, job.MaxRecipients) {
-		j := &job.Job{
-			ID: fmt.Sprintf("demo-%d", len(jobs)), To: job.Recipients{Tokens: chunk},
-			Notification: &job.Notification{Title: "pushfleet", Body: "Hello from the demo"},
+	var seen, last uint64
+	for waiting := running; waiting == running || seen < last; {
+		msg, err := it.Next(jetstream.NextContext(waiting))
+		if err != nil && waiting == running && running.Err() != nil && ctx.Err() == nil {
+			waiting = ctx
+			if last, err = d.streams.LastOutcome(ctx); err != nil {
+				return err
+			}
+			continue
 		}
-		jobs, ids = append(jobs, j), append(ids, j.ID)
-	}
-	published := make(chan error, 1)
-	go func() {
-		_, err := producer.FromStreams(d.streams).EnqueueBatch(ctx, demoApp, job.Bulk, jobs)
-		published <- err
-	}()
-	bar := newBar(d.talk, len(tokens), "sending", "notifications", d.flags.json)
-	defer bar.finish()
-	for left := len(jobs); left > 0; {
-		msg, err := it.Next(jetstream.NextContext(ctx))
 		if err != nil {
-			return nil, nil, errors.Join(fmt.Errorf("follow outcomes: %w", err), pendingError(published))
+			return fmt.Errorf("follow outcomes: %w", err)
+		}
+		meta, err := msg.Metadata()
+		if err != nil {
+			return fmt.Errorf("follow outcomes: %w", err)
 		}
 		o, err := job.ParseOutcomes(msg.Data())
 		if err != nil {
-			return nil, nil, fmt.Errorf("read outcomes: %w", err)
+			return fmt.Errorf("read outcomes: %w", err)
 		}
-		for i := range o.Jobs {
-			jo := &o.Jobs[i]
-			took := o.At.Sub(jo.QueuedAt).Milliseconds()
-			for range jo.Accepted {
-				latencies = append(latencies, took)
-			}
-			bar.add(len(jo.Accepted) + len(jo.Others))
-			if jo.Complete {
-				left--
-			}
-		}
+		each(o)
+		seen = meta.Sequence.Stream
 	}
-	return ids, latencies, <-published
+	return nil
 }
 
-// pendingError returns what c has, if it has something.
-func pendingError(c <-chan error) error {
-	select {
-	case err := <-c:
-		return err
-	default:
-		return nil
-	}
-}
-
-// countFleet counts by the fleet's own books: the progress of the jobs, and the
-// token set.
-func (d *demo) countFleet(ctx context.Context, s *demoSummary, ids []string, tokens []device.Token) error {
+// countFleet counts by the fleet's own books: the campaign's totals, and the token
+// set.
+func (d *demo) countFleet(ctx context.Context, s *demoSummary, st *campaign.Status, tokens []device.Token) error {
 	if err := d.awaitRecorder(ctx); err != nil {
 		return err
 	}
-	keys := make([]store.JobKey, len(ids))
-	for i, id := range ids {
-		keys[i] = store.JobKey{App: demoApp, Lane: job.Bulk, ID: id}
-	}
-	progress, err := d.set.Progress(ctx, keys)
+	totals, err := d.set.CampaignTotals(ctx, demoApp, st.ID, st.Ranges)
 	if err != nil {
 		return err
 	}
 	settled := 0
-	for _, p := range progress {
-		s.Accepted += p.Counts[job.Accepted]
-		s.Duplicates += p.Duplicates
-		for _, n := range p.Counts {
-			settled += n
-		}
+	for _, n := range totals.Counts {
+		settled += int(n)
 	}
+	s.Accepted, s.Duplicates = int(totals.Counts[string(job.Accepted)]), int(totals.Duplicates)
 	for batch := range slices.Chunk(tokens, 8192) {
 		entries, err := d.set.Lookup(ctx, demoApp, batch, nil)
 		if err != nil {
@@ -327,6 +406,9 @@ func (d *demo) countFleet(ctx context.Context, s *demoSummary, ids []string, tok
 	s.Failed = s.Devices - s.Accepted - s.Removed - s.Quarantined
 	if settled != s.Devices {
 		s.DifferencesAt = append(s.DifferencesAt, fmt.Sprintf("settled %d of %d recipients", settled, s.Devices))
+	}
+	if st.State != campaign.Done || int(totals.Matched) != s.Devices {
+		s.DifferencesAt = append(s.DifferencesAt, fmt.Sprintf("the campaign is %s, and %d of %d devices matched", st.State, totals.Matched, s.Devices))
 	}
 	return nil
 }
@@ -410,7 +492,7 @@ failed     %8d
 duplicates %8d   %8d
 
 %d devices registered in %.1f s, sent to in %.1f s: %.0f/s
-enqueue to accept: p50 %d ms, p99 %d ms (all jobs are enqueued at once)
+start to accept: p50 %d ms, p99 %d ms (the campaign starts for all at once)
 `, s.Accepted, s.Simulator.Accepted, s.Removed, s.Simulator.Dead, s.Quarantined, s.Simulator.Suspicious,
 			s.Failed, s.Duplicates, s.Simulator.Duplicates,
 			s.Devices, s.RegisterTime, s.Seconds, s.PerSecond, s.P50Ms, s.P99Ms)
