@@ -417,7 +417,7 @@ func TestControlGroupGoesByTheUser(t *testing.T) {
 		if decide(of(device.Key{}, install, token)) != decide(of(device.Key{}, install, device.TokenFromRaw(anything()))) {
 			t.Fatal("two device tokens of one install: got two answers, want one")
 		}
-		if decide(of(device.Key{}, device.Key{}, token)) != decide(of(device.Key{}, device.Key{}, token)) {
+		if first := decide(of(device.Key{}, device.Key{}, token)); first != decide(of(device.Key{}, device.Key{}, token)) {
 			t.Fatal("one device token twice: got two answers, want one")
 		}
 	}

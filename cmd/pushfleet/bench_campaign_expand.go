@@ -274,7 +274,7 @@ func (p *countsProxy) commands(client, server net.Conn, counts chan<- bool) {
 			}
 			if i < len(args) {
 				_, value, _ := bytes.Cut(command[start:], []byte("\r\n"))
-				args[i] = bytes.Clone(bytes.TrimSuffix(value, []byte("\r\n")))
+				args[i] = bytes.Clone(bytes.TrimSuffix(value, []byte("\r\n"))) //nolint:gosec // i is below len(args)
 			}
 		}
 		if _, err := out.Write(command); err != nil {
@@ -323,7 +323,8 @@ func (p *countsProxy) replies(server, client net.Conn, counts <-chan bool) {
 		}
 	}
 	client.Close()
-	for range counts { //nolint:revive // the other side must not wait for us
+	for range counts {
+		// The other side must not wait for us.
 	}
 }
 

@@ -105,7 +105,7 @@ func (b *campaignRig) create(ctx context.Context, body string, rate int) (campai
 		return campaign.Status{}, fmt.Errorf("define campaign: %w", err)
 	}
 	def.Rate = rate
-	st, err := campaign.NewStatus(benchApp, def, time.Now(), new(device.Zones))
+	st, err := campaign.NewStatus(benchApp, def, time.Now())
 	if err != nil {
 		return st, fmt.Errorf("define campaign: %w", err)
 	}

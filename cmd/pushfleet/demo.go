@@ -279,7 +279,7 @@ func (s *demoSent) percentile(percent int) int64 {
 // send creates the campaign and follows it until it has ended and all that was told
 // of it is seen.
 func (d *demo) send(ctx context.Context) (*demoSent, error) {
-	st, err := campaign.NewStatus(demoApp, demoCampaign(), time.Now(), new(device.Zones))
+	st, err := campaign.NewStatus(demoApp, demoCampaign(), time.Now())
 	if err != nil {
 		return nil, fmt.Errorf("make the campaign: %w", err)
 	}
