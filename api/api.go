@@ -27,6 +27,11 @@ type Config struct {
 	Registrations Registrations
 	TokenSet      TokenSet
 
+	// Campaigns and Totals, together: where campaigns are kept and counted. nil: there
+	// are no routes for them.
+	Campaigns Campaigns
+	Totals    Totals
+
 	Apps map[string]App // by name; not changed afterwards
 
 	// RateLimit is how many requests a second each API key may make here, with
@@ -67,6 +72,9 @@ func New(cfg Config) (*API, error) {
 	var errs []error
 	if cfg.Keys == nil || cfg.Registrations == nil || cfg.TokenSet == nil {
 		errs = append(errs, errors.New("api: needs keys, registrations and a token set"))
+	}
+	if (cfg.Campaigns == nil) != (cfg.Totals == nil) {
+		errs = append(errs, errors.New("api: needs campaigns and their totals, or neither"))
 	}
 	if cfg.RateLimit < 0 || cfg.MaxBatchBytes < 0 {
 		errs = append(errs, errors.New("api: limits must not be negative"))

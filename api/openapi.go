@@ -69,11 +69,18 @@ func operation(rt *route, reg huma.Registry, problem *huma.Schema) *huma.Operati
 	}
 	op.Responses[strconv.Itoa(rt.status)] = ok
 	op.Parameters = parameters(rt.path)
+	for _, q := range rt.query {
+		s := reg.Schema(q.of, true, "")
+		for _, word := range q.enum {
+			s.Enum = append(s.Enum, word)
+		}
+		op.Parameters = append(op.Parameters, &huma.Param{Name: q.name, In: "query", Description: q.about, Schema: s})
+	}
 
 	fails := slices.Clone(rt.fails)
 	if rt.body > 0 {
 		op.RequestBody = &huma.RequestBody{
-			Required: rt.method == http.MethodPost, // a device may have nothing but its token
+			Required: rt.method != http.MethodPut, // a device may have nothing but its token
 			Content:  map[string]*huma.MediaType{contentType: {Schema: reg.Schema(rt.in, true, "")}},
 		}
 		fails = append(fails, 400, 413, 415)
@@ -106,6 +113,7 @@ func parameters(path string) []*huma.Param {
 		"app":   "Name of the app, as configured.",
 		"token": "The device token, in hexadecimal.",
 		"user":  "Your id of the user.",
+		"id":    "The campaign's id.",
 	}
 	var params []*huma.Param
 	for part := range strings.SplitSeq(path, "/") {

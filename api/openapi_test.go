@@ -27,7 +27,7 @@ func dict(v any) object { return v.(object) }
 // checked at every request of the other tests.
 func TestOpenAPI(t *testing.T) {
 	t.Parallel()
-	f := setup(t, nil)
+	f, _ := setupCampaigns(t)
 	doc := dict(f.openAPI())
 	if doc["openapi"] != "3.1.0" {
 		t.Errorf("openapi: got %v, want 3.1.0", doc["openapi"])
@@ -59,14 +59,18 @@ func TestOpenAPI(t *testing.T) {
 			} else {
 				ids[id] = true
 			}
-			url := strings.NewReplacer("{app}", "shop", "{token}", token(1), "{user}", "ada").Replace(path)
+			url := strings.NewReplacer("{app}", "shop", "{token}", token(1), "{user}", "ada", "{id}", "spring").Replace(path)
 			a := f.send(request{method: strings.ToUpper(method), path: url})
 			if a.status == http.StatusMethodNotAllowed || strings.Contains(string(a.text), "no_route") {
 				t.Errorf("%s %s: got %d, want a route", method, path, a.status)
 			}
 			params := 0
 			if list, ok := op["parameters"].([]any); ok {
-				params = len(list)
+				for _, p := range list {
+					if dict(p)["in"] == "path" {
+						params++
+					}
+				}
 			}
 			if want := strings.Count(path, "{"); params != want {
 				t.Errorf("%s %s: got %d parameters, want %d", method, path, params, want)
@@ -75,8 +79,10 @@ func TestOpenAPI(t *testing.T) {
 	}
 	slices.Sort(got)
 	want := []string{
-		"DELETE /v1/apps/{app}/devices/{token}", "GET /openapi.json", "GET /v1/apps/{app}/devices/{token}",
-		"GET /v1/apps/{app}/users/{user}/devices", "POST /v1/apps/{app}/devices", "PUT /v1/apps/{app}/devices/{token}",
+		"DELETE /v1/apps/{app}/devices/{token}", "GET /openapi.json", "GET /v1/apps/{app}/campaigns", "GET /v1/apps/{app}/campaigns/{id}",
+		"GET /v1/apps/{app}/devices/{token}", "GET /v1/apps/{app}/users/{user}/devices", "PATCH /v1/apps/{app}/campaigns/{id}",
+		"POST /v1/apps/{app}/campaigns", "POST /v1/apps/{app}/campaigns/{id}/cancel", "POST /v1/apps/{app}/campaigns/{id}/pause",
+		"POST /v1/apps/{app}/campaigns/{id}/resume", "POST /v1/apps/{app}/devices", "PUT /v1/apps/{app}/devices/{token}",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("operations: got %q, want %q", got, want)

@@ -3,6 +3,8 @@ package api
 import (
 	"net/http"
 	"reflect"
+
+	"github.com/pushfleet/pushfleet/campaign"
 )
 
 // route is one line of the list of routes.
@@ -16,10 +18,19 @@ type route struct {
 	body   int64   // the most bytes of a body; 0: it has none
 	handle func(c *call) (status int, body any, p *Problem)
 
+	query []parameter // of the URL, after the path
+
 	// For the OpenAPI document: types of the body and of the answer with status.
 	in, out reflect.Type
 	status  int
 	fails   []int // statuses of problems, beside those that every route has
+}
+
+// parameter is one of a URL's query. None is needed.
+type parameter struct {
+	name, about string
+	of          reflect.Type
+	enum        []string
 }
 
 // maxSingle is the most bytes of the body of one device. choice: its tags and
@@ -31,7 +42,7 @@ func (a *API) routes() []route {
 	const device = "/v1/apps/{app}/devices/{token}"
 	write := []Scope{ScopeDevices}
 	read := []Scope{ScopeDevices, ScopeRead}
-	return []route{
+	list := []route{
 		{
 			method: http.MethodPut, path: device, id: "registerDevice",
 			summary: "Register a device token, or register it again",
@@ -80,6 +91,78 @@ func (a *API) routes() []route {
 			method: http.MethodGet, path: "/openapi.json", id: "getOpenAPI",
 			summary: "This document", detail: "OpenAPI 3.1.",
 			handle: a.getOpenAPI, status: http.StatusOK,
+		},
+	}
+	if a.cfg.Campaigns != nil {
+		list = append(list, a.campaignRoutes()...)
+	}
+	return list
+}
+
+// campaignRoutes is the list of routes of campaigns.
+func (a *API) campaignRoutes() []route {
+	const all = "/v1/apps/{app}/campaigns"
+	const one = all + "/{id}"
+	write := []Scope{ScopeCampaigns}
+	read := []Scope{ScopeCampaigns, ScopeRead}
+	summary := reflect.TypeFor[CampaignSummary]()
+	return []route{
+		{
+			method: http.MethodPost, path: all, id: "createCampaign",
+			summary: "Create a campaign",
+			detail: "It is sent from its start_at on, or at once. The same definition again changes nothing: the answer is the " +
+				"campaign that there is. Another one under an id that is used is refused.",
+			scopes: write, body: campaign.MaxBytes, handle: a.postCampaign,
+			in: reflect.TypeFor[CampaignDefinition](), out: reflect.TypeFor[CreatedCampaign](), status: http.StatusOK,
+			fails: []int{409, 422, 507},
+		},
+		{
+			method: http.MethodGet, path: all, id: "listCampaigns",
+			summary: "The campaigns of an app",
+			detail:  "The newest first, without definitions and counts.",
+			scopes:  read, handle: a.getCampaigns,
+			query: []parameter{
+				{name: "limit", about: "How many at most, up to 1000. Default 100.", of: reflect.TypeFor[int]()},
+				{name: "state", about: "Only those in this state.", of: reflect.TypeFor[string](), enum: campaignStates()},
+			},
+			out: reflect.TypeFor[CampaignList](), status: http.StatusOK,
+			fails: []int{422},
+		},
+		{
+			method: http.MethodGet, path: one, id: "getCampaign",
+			summary: "A campaign, with its counts",
+			detail:  "The counts are exact, and change while it runs.",
+			scopes:  read, handle: a.getCampaign,
+			out: reflect.TypeFor[Campaign](), status: http.StatusOK,
+		},
+		{
+			method: http.MethodPatch, path: one, id: "paceCampaign",
+			summary: "Change a campaign's rate",
+			detail:  "Also while it runs.",
+			scopes:  write, body: maxSingle, handle: a.patchCampaign,
+			in: reflect.TypeFor[CampaignChange](), out: summary, status: http.StatusOK,
+			fails: []int{409, 422},
+		},
+		{
+			method: http.MethodPost, path: one + "/pause", id: "pauseCampaign",
+			summary: "Pause a campaign",
+			detail:  "Within two seconds nothing of it is sent any more, until it is resumed. Pausing it again changes nothing.",
+			scopes:  write, handle: a.pauseCampaign,
+			out: summary, status: http.StatusOK, fails: []int{409},
+		},
+		{
+			method: http.MethodPost, path: one + "/resume", id: "resumeCampaign",
+			summary: "Resume a paused campaign",
+			detail:  "It goes on with exactly the rest. Resuming one that is not paused changes nothing.",
+			scopes:  write, handle: a.resumeCampaign,
+			out: summary, status: http.StatusOK, fails: []int{409},
+		},
+		{
+			method: http.MethodPost, path: one + "/cancel", id: "cancelCampaign",
+			summary: "Cancel a campaign",
+			detail:  "For ever: within two seconds nothing of it is sent any more. Cancelling it again changes nothing.",
+			scopes:  write, handle: a.cancelCampaign,
+			out: summary, status: http.StatusOK, fails: []int{409},
 		},
 	}
 }

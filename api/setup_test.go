@@ -24,6 +24,7 @@ import (
 	"github.com/pushfleet/pushfleet/device"
 	"github.com/pushfleet/pushfleet/internal/testenv"
 	"github.com/pushfleet/pushfleet/store"
+	"github.com/pushfleet/pushfleet/stream"
 )
 
 func TestMain(m *testing.M) {
@@ -34,7 +35,10 @@ var _ interface {
 	api.Keys
 	api.Registrations
 	api.TokenSet
+	api.Totals
 } = (*store.Store)(nil)
+
+var _ api.Campaigns = (*stream.Streams)(nil)
 
 // fixture is an API behind a real HTTP server, on a real Redis where there is one.
 type fixture struct {
@@ -243,6 +247,12 @@ func (f *fixture) operation(r request) string {
 		return "/paths/~1v1~1apps~1{app}~1devices/post"
 	case len(parts) == 6 && parts[4] == "devices" && r.method != http.MethodPost && r.method != http.MethodPatch:
 		return "/paths/~1v1~1apps~1{app}~1devices~1{token}/" + strings.ToLower(r.method)
+	case len(parts) == 5 && parts[4] == "campaigns" && (r.method == http.MethodGet || r.method == http.MethodPost):
+		return "/paths/~1v1~1apps~1{app}~1campaigns/" + strings.ToLower(r.method)
+	case len(parts) == 6 && parts[4] == "campaigns" && (r.method == http.MethodGet || r.method == http.MethodPatch):
+		return "/paths/~1v1~1apps~1{app}~1campaigns~1{id}/" + strings.ToLower(r.method)
+	case len(parts) == 7 && parts[4] == "campaigns" && r.method == http.MethodPost:
+		return "/paths/~1v1~1apps~1{app}~1campaigns~1{id}~1" + parts[6] + "/post"
 	case len(parts) == 7 && parts[4] == "users" && r.method == http.MethodGet:
 		return "/paths/~1v1~1apps~1{app}~1users~1{user}~1devices/get"
 	}

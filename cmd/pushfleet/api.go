@@ -26,8 +26,9 @@ func newAPI(g *globals) *cobra.Command {
 		Use:   "api",
 		Short: "Serve the HTTP API",
 		Long: `api serves the HTTP API on api.listen: devices are registered, read and removed
-there, with API keys that "pushfleet key create" makes. Start as many as you like.
-What there is stands at /openapi.json.
+there, campaigns created and steered, with API keys that "pushfleet key create" makes.
+Start as many as you like. What there is stands at /openapi.json. Without JetStream
+devices are served, and campaigns not.
 
 SIGTERM stops it taking connections; requests that came are answered within
 api.drain_timeout. It serves /livez, /readyz and /metrics on the same address.`,
@@ -71,15 +72,16 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 	for name, app := range cfg.Apps {
 		apps[name] = api.App{Environment: app.Environment}
 	}
+	queue := new(queuedCampaigns)
 	door, err := api.New(api.Config{
-		Keys: set, Registrations: set, TokenSet: set, Apps: apps,
+		Keys: set, Registrations: set, TokenSet: set, Campaigns: queue, Totals: set, Apps: apps,
 		RateLimit: cfg.API.RateLimit, MaxBatchBytes: int64(cfg.API.MaxBatchBytes),
 		Version: version, Logger: log, Metrics: reg, Now: day.Now,
 	})
 	if err != nil {
 		return err
 	}
-	probes := newOps(reg, watch.ready, day.Notes, watch.notes)
+	probes := newOps(reg, watch.ready, day.Notes, watch.notes, queue.notes)
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/livez", "/readyz", "/metrics":
@@ -92,6 +94,7 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 	var watchers sync.WaitGroup
 	watchers.Go(func() { watch.run(watching) })
 	watchers.Go(func() { _ = day.Run(watching) }) // it returns nil
+	watchers.Go(func() { queue.run(watching, cfg, log) })
 	err = serveAPI(ctx, cfg.API, h, log, func(a net.Addr) {
 		log.Info("serves the HTTP API", zap.Stringer("address", a), zap.Bool("tls", cfg.API.CertFile != ""))
 		if serving != nil {
