@@ -1,0 +1,317 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.uber.org/zap"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/pushfleet/pushfleet/api"
+	"github.com/pushfleet/pushfleet/campaign"
+	"github.com/pushfleet/pushfleet/config"
+	"github.com/pushfleet/pushfleet/producer"
+	"github.com/pushfleet/pushfleet/store"
+)
+
+func newCampaign(g *globals) *cobra.Command {
+	cmd := &cobra.Command{
+		Use:   "campaign",
+		Short: "Create, follow and steer campaigns",
+		Long: `A campaign is one message to an audience: all devices of an app, those that its rules
+choose, or the recipients of a file. docs/campaigns.md says what can be in one, and
+"pushfleet schema campaign" prints it.`,
+		Args: cobra.NoArgs,
+	}
+	cmd.AddCommand(newCampaignCreate(g), newCampaignList(g), newCampaignShow(g))
+	for _, s := range []struct {
+		use, short string
+		do         func(*producer.Campaigns, context.Context, string, string) (campaign.Status, error)
+	}{
+		{"pause", "Send nothing more of a campaign until it is resumed", (*producer.Campaigns).Pause},
+		{"resume", "Let a paused campaign go on with the rest", (*producer.Campaigns).Resume},
+		{"cancel", "End a campaign: the rest is never sent", (*producer.Campaigns).Cancel},
+	} {
+		cmd.AddCommand(newCampaignSteer(g, s.use, s.short, s.do))
+	}
+	cmd.AddCommand(newCampaignPace(g))
+	return cmd
+}
+
+// campaigns is what commands about campaigns work on.
+type campaigns struct {
+	*producer.Campaigns
+	cfg *config.Config
+	app string
+}
+
+// withCampaigns opens the campaigns of an app: the only one that is configured,
+// where none is named.
+func withCampaigns(ctx context.Context, g *globals, app string, do func(context.Context, *campaigns) error) error {
+	cfg, err := g.load()
+	if err != nil {
+		return err
+	}
+	if app, err = appOf(cfg, app); err != nil {
+		return err
+	}
+	nc, streams, err := connectNATS(ctx, cfg, "campaign", zap.NewNop())
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	return do(ctx, &campaigns{Campaigns: producer.NewCampaigns(streams, nil), cfg: cfg, app: app})
+}
+
+// appOf is the app that is named, or else the only one.
+func appOf(cfg *config.Config, named string) (string, error) {
+	if named == "" && len(cfg.Apps) == 1 {
+		for only := range cfg.Apps {
+			return only, nil
+		}
+	}
+	if named == "" {
+		return "", usagef("--app: must be given where there is not exactly one app configured")
+	}
+	return named, nil
+}
+
+func appFlag(cmd *cobra.Command, app *string) {
+	cmd.Flags().StringVar(app, "app", "", "the app (default: the only one that is configured)")
+}
+
+// campaignCreateFlags are the flags of campaign create.
+type campaignCreateFlags struct {
+	app, file, recipients, report string
+	dryRun                        bool
+	output                        string
+}
+
+func newCampaignCreate(g *globals) *cobra.Command {
+	var f campaignCreateFlags
+	cmd := &cobra.Command{
+		Use:   "create",
+		Short: "Create a campaign from a file, or say what it would do",
+		Long: `create reads a campaign from a file, in YAML or JSON, and creates it. The same campaign
+can be created again: its id makes sure that there is one.
+
+With --recipients it is sent to the lines of a file: CSV with a header (token or user, and
+a column for each variable) or one JSON object a line ({"token": "…", "variables": {…}}).
+Lines that cannot be used are written to --report, and the rest is sent. An interrupted
+run goes on where it was when it is started again with the same file.
+
+With --dry-run nothing is created: the audience is read, and it is said how many devices
+would be sent to, who would be skipped and why, how long the longest payload is, and what
+some of them look like.`,
+		Example: `  pushfleet campaign create --app shop -f spring.yaml
+  pushfleet campaign create --app shop -f spring.yaml --dry-run
+  pushfleet campaign create --app shop -f vouchers.yaml --recipients people.csv --report bad.csv`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.file == "" {
+				return usagef("-f: must name the campaign's file, or - for standard input")
+			}
+			if err := oneOfOutputs(f.output); err != nil {
+				return err
+			}
+			def, err := readCampaign(f.file, cmd.InOrStdin())
+			if err != nil {
+				return err
+			}
+			switch {
+			case def.Recipients == nil && f.recipients != "":
+				return usagef("--recipients: the campaign has an audience; give it recipients instead")
+			case def.Recipients != nil && f.recipients == "" && !f.dryRun:
+				return usagef("--recipients: must name the file that the campaign is for")
+			}
+			if f.dryRun {
+				return previewCampaign(cmd.Context(), g, f, def, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			}
+			return withCampaigns(cmd.Context(), g, f.app, func(ctx context.Context, c *campaigns) error {
+				return c.create(ctx, f, def, cmd.OutOrStdout(), cmd.ErrOrStderr())
+			})
+		},
+	}
+	appFlag(cmd, &f.app)
+	fl := cmd.Flags()
+	fl.StringVarP(&f.file, "file", "f", "", "the campaign, YAML or JSON; - for standard input")
+	fl.StringVar(&f.recipients, "recipients", "", "file of recipients, CSV or JSON lines")
+	fl.StringVar(&f.report, "report", "", "where lines that cannot be used are told, as CSV: line, reason")
+	fl.BoolVar(&f.dryRun, "dry-run", false, "create nothing, say what it would do")
+	fl.StringVarP(&f.output, "output", "o", "table", "table or json")
+	return cmd
+}
+
+// readCampaign reads a definition, JSON or YAML.
+func readCampaign(file string, stdin io.Reader) (*campaign.Campaign, error) {
+	var data []byte
+	var err error
+	if file == "-" {
+		data, err = io.ReadAll(io.LimitReader(stdin, campaign.MaxBytes+1))
+	} else {
+		data, err = os.ReadFile(file)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read campaign: %w", err)
+	}
+	if text := bytes.TrimSpace(data); len(text) == 0 || text[0] != '{' {
+		if data, err = jsonOfYAML(data); err != nil {
+			return nil, fmt.Errorf("read campaign: %w", err)
+		}
+	}
+	return campaign.Parse(data)
+}
+
+// jsonOfYAML converts what can stand in JSON too.
+func jsonOfYAML(data []byte) ([]byte, error) {
+	var v map[string]any
+	if err := yaml.Unmarshal(data, &v); err != nil {
+		return nil, err //nolint:wrapcheck // it says yaml, and the line
+	}
+	text, err := json.Marshal(v)
+	if err != nil {
+		return nil, fmt.Errorf("yaml: %w", err)
+	}
+	return text, nil
+}
+
+// create creates a campaign and says what is there now.
+func (c *campaigns) create(ctx context.Context, f campaignCreateFlags, def *campaign.Campaign, out, talk io.Writer) (err error) {
+	var st campaign.Status
+	var created bool
+	if def.Recipients == nil {
+		st, created, err = c.Create(ctx, c.app, def)
+	} else {
+		st, created, err = c.createFromFile(ctx, f, def, talk)
+	}
+	if err != nil {
+		return err
+	}
+	if f.output == "json" {
+		return printJSON(out, api.SummaryOf(&st))
+	}
+	verb := "is there already"
+	if created {
+		verb = "is created"
+	}
+	fmt.Fprintf(out, "campaign %s of %s %s: %s, starts %s\n", st.ID, c.app, verb, st.State, st.StartAt.Local().Format(time.DateTime))
+	return nil
+}
+
+func (c *campaigns) createFromFile(ctx context.Context, f campaignCreateFlags, def *campaign.Campaign, talk io.Writer) (_ campaign.Status, created bool, err error) {
+	file, err := os.Open(f.recipients)
+	if err != nil {
+		return campaign.Status{}, false, fmt.Errorf("read recipients: %w", err)
+	}
+	defer file.Close()
+	size := int64(0)
+	if info, err := file.Stat(); err == nil {
+		size = info.Size()
+	}
+	bar := newBytesBar(talk, size, "handing in")
+	from := producer.File{Source: countingReader{file, bar}}
+	if f.report != "" {
+		report, err := os.Create(f.report)
+		if err != nil {
+			return campaign.Status{}, false, fmt.Errorf("write report: %w", err)
+		}
+		defer func() { err = errors.Join(err, report.Close()) }()
+		fmt.Fprintln(report, "line,reason")
+		from.Bad = func(line int64, why error) error {
+			_, err := fmt.Fprintf(report, "%d,%q\n", line, why.Error())
+			return err //nolint:wrapcheck // names the file
+		}
+	}
+	loaded, err := c.CreateFromFile(ctx, c.app, def, from)
+	if err != nil {
+		return loaded.Status, false, err
+	}
+	bar.finish()
+	fmt.Fprintf(talk, "%d recipients are handed in", loaded.Devices)
+	if loaded.Before > 0 {
+		fmt.Fprintf(talk, ", %d of them earlier", loaded.Before)
+	}
+	if loaded.Bad > 0 {
+		fmt.Fprintf(talk, "; %d lines cannot be used", loaded.Bad)
+		if f.report == "" {
+			fmt.Fprint(talk, " (--report FILE tells which)")
+		}
+	}
+	fmt.Fprintln(talk)
+	return loaded.Status, loaded.Created, nil
+}
+
+// newCampaignSteer makes one of the commands that change a campaign's state.
+func newCampaignSteer(g *globals, use, short string, do func(*producer.Campaigns, context.Context, string, string) (campaign.Status, error)) *cobra.Command {
+	var app string
+	cmd := &cobra.Command{
+		Use:     use + " ID",
+		Short:   short,
+		Example: "  pushfleet campaign " + use + " --app shop spring-sale",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withCampaigns(cmd.Context(), g, app, func(ctx context.Context, c *campaigns) error {
+				st, err := do(c.Campaigns, ctx, c.app, args[0])
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "campaign %s of %s is %s\n", st.ID, c.app, st.State)
+				return nil
+			})
+		},
+	}
+	appFlag(cmd, &app)
+	return cmd
+}
+
+func newCampaignPace(g *globals) *cobra.Command {
+	var app string
+	cmd := &cobra.Command{
+		Use:     "pace ID RATE",
+		Short:   "Change how many notifications per second the whole fleet sends of a campaign",
+		Long:    "pace changes the rate of a campaign, in notifications per second over the whole fleet.\n0 lifts it. It is in force at every worker within two seconds.",
+		Example: "  pushfleet campaign pace --app shop spring-sale 5000\n  pushfleet campaign pace --app shop spring-sale 0",
+		Args:    cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			rate, err := strconv.Atoi(args[1])
+			if err != nil || rate < 0 {
+				return usagef("RATE: must be a number of notifications per second, or 0 for none, got %q", args[1])
+			}
+			return withCampaigns(cmd.Context(), g, app, func(ctx context.Context, c *campaigns) error {
+				st, err := c.SetRate(ctx, c.app, args[0], rate)
+				if err != nil {
+					return err
+				}
+				fmt.Fprintf(cmd.OutOrStdout(), "campaign %s of %s: %s\n", st.ID, c.app, rateText(st.Rate))
+				return nil
+			})
+		},
+	}
+	appFlag(cmd, &app)
+	return cmd
+}
+
+func rateText(rate int) string {
+	if rate == 0 {
+		return "as fast as it goes"
+	}
+	return fmt.Sprintf("%d notifications per second", rate)
+}
+
+// withTotals opens what counts campaigns.
+func withTotals(cfg *config.Config, do func(*store.Store) error) error {
+	set, client, err := connectRedis(cfg.Redis)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	return do(set)
+}

@@ -1,0 +1,117 @@
+package main_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+// must runs a command that has to succeed.
+func (r *rig) must(args ...string) string {
+	r.t.Helper()
+	out, err := r.cli(args...)
+	if err != nil {
+		r.t.Fatalf("pushfleet %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	return out
+}
+
+// has fails unless a text has all of some parts.
+func (r *rig) has(what, text string, parts ...string) {
+	r.t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			r.t.Errorf("%s: got\n%s\nwant %q in it", what, text, part)
+		}
+	}
+}
+
+// A campaign from the command line: tried, created, paused, resumed, done; one to a
+// file with bad lines; one that is cancelled; and what is refused.
+func TestCampaignCommands(t *testing.T) {
+	r := newRig(t)
+	r.worker("w1")
+	var devices strings.Builder
+	const n = 3000
+	for i := range n {
+		fmt.Fprintf(&devices, `{"token":"%064x","user":"u%d","locale":%q,"attributes":{"name":"N%d"}}`+"\n", 1<<40+i, i, []string{"de-AT", "en"}[i%2], i)
+	}
+	r.must("device", "import", "--app", "shop", r.write("devices.ndjson", devices.String()))
+
+	spring := r.write("spring.yaml", `
+id: spring
+audience: {all: true}
+notification: {title: "Hello {{attributes.name|friend}}"}
+localizations:
+  de: {title: "Servus {{attributes.name|du}}"}
+rate: 500
+`)
+	r.has("dry run", r.must("campaign", "create", "--app", "shop", "-f", spring, "--dry-run"),
+		"matched               3000", "sent to at the start  3000", "Servus N", "Hello N", "of 4096 bytes")
+	if out := r.must("campaign", "list"); !strings.Contains(out, "no campaigns") {
+		t.Errorf("list after a dry run: got %s, want none", out)
+	}
+	r.has("create", r.must("campaign", "create", "-f", spring), "campaign spring of shop is created")
+	r.has("create again", r.must("campaign", "create", "-f", spring), "is there already")
+	r.has("pause", r.must("campaign", "pause", "spring"), "is paused")
+	r.has("show", r.must("campaign", "show", "spring"), "paused", "500 notifications per second")
+	r.has("pace", r.must("campaign", "pace", "spring", "0"), "as fast as it goes")
+	r.has("resume", r.must("campaign", "resume", "spring"), "is running")
+	r.has("watch", r.must("campaign", "show", "spring", "--watch"), "done: ", "remaining    0")
+	var shown struct {
+		State  string
+		Counts struct {
+			Matched int
+			Results map[string]int
+		}
+	}
+	out := r.must("campaign", "show", "spring", "--output", "json")
+	if err := json.Unmarshal([]byte(out), &shown); err != nil {
+		t.Fatalf("show: %v: %s", err, out)
+	}
+	sum := 0
+	for _, of := range shown.Counts.Results {
+		sum += of
+	}
+	if shown.State != "done" || shown.Counts.Matched != n || sum != n {
+		t.Errorf("show: got %+v, want %d matched, and as many results", shown, n)
+	}
+
+	vouchers := r.write("vouchers.json", `{"id":"vouchers","recipients":{"variables":["code"]},"notification":{"title":"Voucher {{code}}"}}`)
+	people := r.write("people.csv", "user,code\nu1,A\nu2,B\n,\nnobody,C\n")
+	report := filepath.Join(r.dir, "bad.csv")
+	r.has("file", r.must("campaign", "create", "-f", vouchers, "--recipients", people, "--report", report), "3 recipients are handed in; 1 lines cannot be used")
+	bad, err := os.ReadFile(report)
+	if err != nil || !strings.HasPrefix(string(bad), "line,reason\n4,") {
+		t.Errorf("report: got %q, %v, want line 4", bad, err)
+	}
+	r.has("file", r.must("campaign", "show", "vouchers", "--watch"), "done: ", "skipped: no device  1")
+
+	later := r.write("later.json", `{"id":"later","audience":{"all":true},"notification":{"title":"Later"},"start_at":"2199-01-01T00:00:00Z"}`)
+	r.must("campaign", "create", "-f", later)
+	r.has("cancel", r.must("campaign", "cancel", "later"), "is cancelled")
+	r.has("list", r.must("campaign", "list"), "spring", "vouchers", "cancelled")
+
+	for _, tt := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"campaign", "create", "-f", r.write("bad.json", `{"id":"x","audience":{"all":true},"notification":{"title":"{{nam}}"},"rate":0}`)}, "unknown variable nam"},
+		{[]string{"campaign", "create", "-f", r.write("old.json", `{"id":"x","audience":{"all":true},"notification":{"title":"t"},"start_at":"2020-01-01T00:00:00Z"}`)}, "start_at"},
+		{[]string{"campaign", "create", "-f", r.write("other.json", `{"id":"spring","audience":{"all":true},"notification":{"title":"t"}}`)}, "another campaign with this id"},
+		{[]string{"campaign", "create", "-f", vouchers}, "--recipients"},
+		{[]string{"campaign", "create", "-f", later, "--recipients", people}, "has an audience"},
+		{[]string{"campaign", "create"}, "-f"},
+		{[]string{"campaign", "resume", "later"}, "which is cancelled"},
+		{[]string{"campaign", "show", "nothere"}, "no such campaign"},
+		{[]string{"campaign", "pace", "spring", "fast"}, "RATE"},
+	} {
+		out, err := r.cli(tt.args...)
+		if err == nil || !strings.Contains(out, tt.want) {
+			t.Errorf("pushfleet %s: got %v, %s, want an error with %q", strings.Join(tt.args, " "), err, out, tt.want)
+		}
+	}
+}
