@@ -94,7 +94,7 @@ func (m *matcher) matchesDetails(d *device.Device) bool {
 	}
 	for i := range m.attributes {
 		a := &m.attributes[i]
-		if value, ok := d.Attributes[a.name]; !ok || !slices.Contains(a.values, value) {
+		if !slices.Contains(a.values, d.Attributes[a.name]) { // none of them is empty
 			return false
 		}
 	}

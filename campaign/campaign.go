@@ -38,8 +38,9 @@ type Campaign struct {
 	// its notification, data or payload may hold placeholders: {{name}} or
 	// {{name|default}}.
 	Content job.Job
-	// Localizations are, by BCP 47 tag, members that take the place of Content's
-	// notification for devices of that locale.
+	// Localizations are, by BCP 47 tag, members that take the place of those of
+	// Content's notification for devices of that locale. For de-AT, those of de-AT
+	// take the place of those of de.
 	Localizations map[string]*job.Notification
 
 	StartAt time.Time // zero: at once

@@ -141,6 +141,9 @@ func bad() []refused {
 		}},
 		{name: "a localization twice", json: member(`"localizations":{"de-AT":{"title":"x"},"de_at":{"title":"y"}}`), problems: []string{"localizations.de_at: is given twice"}, onlyParse: true},
 		{name: "a localization that changes the push type", json: `{"id":"c","audience":{"all":true},"notification":{"content_available":true},"localizations":{"de":{"title":"x"}}}`, problems: []string{"localizations.de.title: is not for background"}, onlyParse: true},
+		{name: "a localization under another one", json: `{"id":"c","audience":{"all":true},"notification":{"event":"update","timestamp":1,"content_state":{}},"localizations":{"de":{"title":"x"},"de-AT":{"title_loc_key":"k"}}}`, problems: []string{
+			"localizations.de-AT.title_loc_key: must not stand beside title for liveactivity",
+		}, onlyParse: true},
 		{name: "a localization's variable", json: member(`"localizations":{"de":{"title":"{{usre}}"}}`), problems: []string{"localizations.de.title: unknown variable usre, did you mean user?"}, onlyParse: true},
 		{name: "localizations of a payload", json: `{"id":"c","audience":{"all":true},"payload":{"aps":{"alert":"x"}},"localizations":{"de":{"title":"x"}}}`, problems: []string{"localizations: needs notification"}},
 

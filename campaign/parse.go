@@ -264,12 +264,26 @@ func (c *Campaign) checkRendering(p *strictjson.Problems, j *job.Job, path strin
 	}
 }
 
-// localized returns the content for devices of that locale: of the push type that
-// the content has without it.
+// localized returns the content for devices of that locale: what de-AT does not
+// say, de says, and else the notification itself. It is of the push type that the
+// content has without it.
 func (c *Campaign) localized(tag string) (*job.Job, error) {
+	byTag := make(map[string]*job.Notification, len(c.Localizations))
+	for tag, n := range c.Localizations {
+		byTag[foldLocale(tag)] = n
+	}
 	j := c.Content
 	j.PushType = j.EffectivePushType()
-	var err error
-	j.Notification, err = j.Notification.Override(c.Localizations[tag])
-	return &j, err
+	folded := foldLocale(tag) + "-"
+	for end := range folded {
+		n, ok := byTag[folded[:end]]
+		if !ok || folded[end] != '-' {
+			continue
+		}
+		var err error
+		if j.Notification, err = j.Notification.Override(n); err != nil {
+			return nil, err
+		}
+	}
+	return &j, nil
 }

@@ -193,7 +193,7 @@ func (p *Plan) Payload(dst []byte, d *device.Device, vars map[string]string) ([]
 }
 
 // templateFor returns the template of the locale, or else of the nearest one that
-// it is a case of: de-AT, then de, then the usual one.
+// it is a case of: de-AT, or else de, or else the usual one.
 func (p *Plan) templateFor(locale string) *template {
 	var buf [device.MaxWordBytes]byte
 	folded := appendFolded(buf[:0], locale)
@@ -398,11 +398,7 @@ func (cs *clocks) learn(zone string) *clock {
 	}
 	cs.mu.Lock()
 	defer cs.mu.Unlock()
-	known := *cs.known.Load()
-	if other, ok := known[zone]; ok {
-		return other
-	}
-	if len(known) < maxClocks {
+	if known := *cs.known.Load(); len(known) < maxClocks {
 		more := make(map[string]*clock, len(known)+1)
 		for name, c := range known {
 			more[name] = c

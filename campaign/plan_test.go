@@ -205,9 +205,14 @@ func TestPlanSaysWhatTheCampaignSays(t *testing.T) {
 	if got, want := string(p.Shared()), `{"aps":{"content-available":1}}`; got != want {
 		t.Errorf("shared: got %s, want %s", got, want)
 	}
-	none := compile(t, `{"id":"c","audience":{"all":true},"notification":{"body":"{{user}}"}}`, at(t, start))
-	if _, ok := none.Cap(); ok || none.Shared() != nil {
-		t.Errorf("got a cap: %t, shared %s, want neither", ok, none.Shared())
+	for _, text := range []string{
+		`{"id":"c","audience":{"all":true},"notification":{"body":"{{user}}"}}`,
+		member(`"localizations":{"de":{"body":"B"}}`),
+	} {
+		none := compile(t, text, at(t, start))
+		if _, ok := none.Cap(); ok || none.Shared() != nil {
+			t.Errorf("%s: got a cap: %t, shared %s, want neither", text, ok, none.Shared())
+		}
 	}
 }
 
@@ -219,7 +224,7 @@ func TestPayload(t *testing.T) {
 	const (
 		usual    = `{"aps":{"alert":{"title":"Hi Ada","body":"b"},"badge":1}}`
 		german   = `{"aps":{"alert":{"title":"Hallo Ada","body":"b"},"badge":1}}`
-		austrian = `{"aps":{"alert":{"title":"Hi Ada","body":"Servus"},"badge":0}}`
+		austrian = `{"aps":{"alert":{"title":"Hallo Ada","body":"Servus"},"badge":0}}`
 		brazil   = `{"aps":{"alert":{"title":"Oi","body":"b"},"badge":1}}`
 	)
 	for _, tt := range []struct {
@@ -402,7 +407,7 @@ func TestControlGroup(t *testing.T) {
 // token.
 func TestControlGroupGoesByTheUser(t *testing.T) {
 	t.Parallel()
-	p := compile(t, member(`"control_group":{"percent":50}`), at(t, start))
+	p, again := compile(t, member(`"control_group":{"percent":50}`), at(t, start)), compile(t, member(`"control_group":{"percent":50},"rate":5`), at(t, start))
 	random := rand.New(rand.NewPCG(1, 2))
 	anything := func() string { return fmt.Sprintf("%032x", random.Uint64()) }
 	for range 500 {
@@ -417,8 +422,9 @@ func TestControlGroupGoesByTheUser(t *testing.T) {
 		if decide(of(device.Key{}, install, token)) != decide(of(device.Key{}, install, device.TokenFromRaw(anything()))) {
 			t.Fatal("two device tokens of one install: got two answers, want one")
 		}
-		if first := decide(of(device.Key{}, device.Key{}, token)); first != decide(of(device.Key{}, device.Key{}, token)) {
-			t.Fatal("one device token twice: got two answers, want one")
+		bare := of(device.Key{}, device.Key{}, token)
+		if decide(bare) != again.Decide(&bare, at(t, start)).Action {
+			t.Fatal("one device token in two plans: got two answers, want one")
 		}
 	}
 }

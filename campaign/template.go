@@ -94,16 +94,15 @@ func (t *template) shortest() int {
 	return n
 }
 
-// append appends what it renders to for a recipient. On an error dst is as it was.
+// append appends what it renders to for a recipient.
 func (t *template) append(dst []byte, d *device.Device, vars map[string]string) ([]byte, error) {
-	start := len(dst)
 	for i := range t.slots {
 		s := &t.slots[i]
 		dst = append(dst, s.before...)
 		if value := s.value(d, vars); value != "" {
 			dst = appendEscaped(dst, value)
 		} else if s.missing != nil {
-			return dst[:start], s.missing
+			return nil, s.missing
 		} else {
 			dst = append(dst, s.fallback...)
 		}

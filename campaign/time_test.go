@@ -350,6 +350,7 @@ func TestNextRun(t *testing.T) {
 		{"jumped over, each quarter", `"recurrence":{"cron":"*/15 2 * * *","timezone":"Europe/Vienna"}`, "2026-03-29T00:00:00Z", []string{"2026-03-29T01:00:00Z", "2026-03-30T00:00:00Z"}},
 		{"twice", `"recurrence":{"cron":"30 2 * * *","timezone":"Europe/Vienna"}`, "2026-10-24T01:00:00Z", []string{"2026-10-25T00:30:00Z", "2026-10-26T01:30:00Z"}},
 		{"twice, between", `"recurrence":{"cron":"30 2 * * *","timezone":"Europe/Vienna"}`, "2026-10-25T00:45:00Z", []string{"2026-10-26T01:30:00Z"}},
+		{"twice, after the first", `"recurrence":{"cron":"30 2 * * *","timezone":"Europe/Vienna"}`, "2026-10-25T01:15:00Z", []string{"2026-10-26T01:30:00Z"}},
 		{"each hour runs through", `"recurrence":{"cron":"0 * * * *","timezone":"Europe/Vienna"}`, "2026-10-24T23:30:00Z", []string{"2026-10-25T00:00:00Z", "2026-10-25T02:00:00Z"}},
 		{"a midnight that does not exist", `"recurrence":{"cron":"0 0 * * *","timezone":"Africa/Cairo"}`, "2027-04-29T12:00:00Z", []string{"2027-04-29T22:00:00Z", "2027-04-30T21:00:00Z"}},
 		{"a day that does not exist", `"recurrence":{"cron":"0 9 * * *","timezone":"Pacific/Apia"}`, "2011-12-29T00:00:00Z", []string{"2011-12-29T19:00:00Z", "2011-12-30T10:00:00Z", "2011-12-30T19:00:00Z"}},

@@ -249,7 +249,7 @@ var recurrenceTable = strictjson.Object[Recurrence]{
 
 var localizationsMember = strictjson.Member[Campaign]{
 	Name: "localizations",
-	Doc:  "By BCP 47 tag, what takes the place of notification's members for devices of that locale: de-AT is looked for first, then de, then notification itself is taken.",
+	Doc:  "By BCP 47 tag, what takes the place of notification's members for devices of that locale: what de-AT does not say, de says, and else notification itself.",
 	Schema: `"type":"object","minProperties":1,"maxProperties":` + strconv.Itoa(MaxLocalizations) +
 		`,"propertyNames":{"maxLength":64,` + localeSchema + `},"additionalProperties":{` + notificationMember.Schema + `,"minProperties":1}`,
 	Set: func(c *Campaign) bool { return len(c.Localizations) > 0 },
