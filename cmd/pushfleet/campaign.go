@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -13,7 +12,6 @@ import (
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
-	"go.yaml.in/yaml/v3"
 
 	"github.com/pushfleet/pushfleet/api"
 	"github.com/pushfleet/pushfleet/campaign"
@@ -163,24 +161,11 @@ func readCampaign(file string, stdin io.Reader) (*campaign.Campaign, error) {
 		return nil, fmt.Errorf("read campaign: %w", err)
 	}
 	if text := bytes.TrimSpace(data); len(text) == 0 || text[0] != '{' {
-		if data, err = jsonOfYAML(data); err != nil {
+		if data, err = config.JSONOfYAML(data); err != nil {
 			return nil, fmt.Errorf("read campaign: %w", err)
 		}
 	}
 	return campaign.Parse(data)
-}
-
-// jsonOfYAML converts what can stand in JSON too.
-func jsonOfYAML(data []byte) ([]byte, error) {
-	var v map[string]any
-	if err := yaml.Unmarshal(data, &v); err != nil {
-		return nil, err //nolint:wrapcheck // it says yaml, and the line
-	}
-	text, err := json.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("yaml: %w", err)
-	}
-	return text, nil
 }
 
 // create creates a campaign and says what is there now.
