@@ -19,6 +19,14 @@ import (
 // campaignRange is about how many devices a range has.
 const campaignRange = 1000
 
+// Payloads are rendered one behind the other, in pieces of pieceOfPayloads bytes. One
+// piece is left for the next when it has less than roomToRender, which is as much as
+// nearly all payloads need; a longer one grows its piece.
+const (
+	pieceOfPayloads = 32 << 10
+	roomToRender    = 1 << 10
+)
+
 // decodeRange reads a range of a campaign.
 func decodeRange(l *lane, in *stream.Message) *message {
 	m := &message{in: in, lane: l, cost: max(1, len(in.Data)/bytesPerPlace), touched: in.ReceivedAt, rng: new(campaign.Range)}
@@ -75,7 +83,7 @@ func (w *Worker) cancelled(m *message) bool {
 
 // target is what is to be known of one device to decide about it.
 type target struct {
-	device    device.Device
+	device    *device.Device
 	known     bool // the token set has it
 	variables map[string]string
 }
@@ -129,7 +137,7 @@ func (w *Worker) targets(ctx context.Context, m *message, plan *campaign.Plan) (
 	targets := make([]target, 0, len(got.devices))
 	for i := range got.devices {
 		if d := &got.devices[i]; plan.Matches(d) {
-			targets = append(targets, target{device: *d, known: true})
+			targets = append(targets, target{device: d, known: true})
 		}
 	}
 	return targets, nil
@@ -204,7 +212,7 @@ func (w *Worker) describe(ctx context.Context, m *message, entries []store.Entry
 		case e.Known:
 			known = append(known, e)
 		default:
-			targets = append(targets, target{device: device.Device{Registration: device.Registration{Token: e.Token}}, variables: variables[e.Token]})
+			targets = append(targets, target{device: &device.Device{Registration: device.Registration{Token: e.Token}}, variables: variables[e.Token]})
 		}
 		seen[e.Token] = true
 	}
@@ -215,7 +223,8 @@ func (w *Worker) describe(ctx context.Context, m *message, entries []store.Entry
 	if err != nil {
 		return nil, err
 	}
-	for _, d := range got.devices {
+	for i := range got.devices {
+		d := &got.devices[i]
 		targets = append(targets, target{device: d, known: true, variables: variables[d.Token]})
 	}
 	return targets, nil
@@ -235,7 +244,7 @@ func (w *Worker) addNobodyOf(m *message, user string) {
 // recognise makes a recipient of a device, and reports whether what becomes of it
 // is still open.
 func (w *Worker) recognise(m *message, t *target) (r recipient, open bool) {
-	d := &t.device
+	d := t.device
 	r = recipient{token: d.Token, hash: job.RecipientHash(d.Token), environment: m.lane.app.Environment, attempts: m.progress.Attempts}
 	if t.known {
 		r.generation = d.Record.Generation
@@ -249,7 +258,7 @@ func (w *Worker) recognise(m *message, t *target) (r recipient, open bool) {
 }
 
 // weigh decides about one device whose place is open: now, later or not at all.
-// Rendered payloads are appended to payloads, which is returned.
+// A rendered payload is appended to payloads, or to a new piece of them; that is returned.
 func (w *Worker) weigh(m *message, plan *campaign.Plan, t *target, r *recipient, shared, payloads []byte, now time.Time) []byte {
 	skip := func(reason string) {
 		m.addOther(w, r, job.Recipient{DeviceToken: r.token, Result: job.Skipped, Reason: reason, Generation: r.generation}, reason)
@@ -258,7 +267,7 @@ func (w *Worker) weigh(m *message, plan *campaign.Plan, t *target, r *recipient,
 		skip(reasonCancelled)
 		return payloads
 	}
-	switch d := plan.Decide(&t.device, now); d.Action {
+	switch d := plan.Decide(t.device, now); d.Action {
 	case campaign.Skip:
 		if d.Reason == campaign.ReasonExpired {
 			m.addOther(w, r, job.Recipient{DeviceToken: r.token, Result: job.Expired, Generation: r.generation}, "")
@@ -270,14 +279,18 @@ func (w *Worker) weigh(m *message, plan *campaign.Plan, t *target, r *recipient,
 		r.fate, r.delay, r.later = waiting, d.At.Sub(now), true
 		return payloads
 	case campaign.Send:
-		r.expiry = plan.Expiry(&t.device)
+		r.expiry = plan.Expiry(t.device)
 	}
 	if shared != nil {
 		r.payload = shared
 		return payloads
 	}
+	// A new piece instead of a larger one: what is rendered need not move.
+	if cap(payloads)-len(payloads) < roomToRender {
+		payloads = make([]byte, 0, pieceOfPayloads)
+	}
 	start := len(payloads)
-	rendered, err := plan.Payload(payloads, &t.device, t.variables)
+	rendered, err := plan.Payload(payloads, t.device, t.variables)
 	if err != nil {
 		var missing *campaign.MissingError
 		switch {
@@ -313,7 +326,7 @@ func (w *Worker) spare(ctx context.Context, m *message, plan *campaign.Plan, tar
 			continue
 		}
 		claims = append(claims, store.CapClaim{
-			Who: whoIs(&targets[i].device), Kind: limit.Kind, By: m.lane.campaign.id, Max: limit.Max, Per: limit.Per, Override: limit.Override,
+			Who: whoIs(targets[i].device), Kind: limit.Kind, By: m.lane.campaign.id, Max: limit.Max, Per: limit.Per, Override: limit.Override,
 		})
 		whose = append(whose, first+i)
 	}

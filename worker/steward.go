@@ -58,7 +58,13 @@ func (w *Worker) steward(ctx context.Context) {
 				continue
 			}
 			tasks.Go(func() {
-				defer busy.Delete(r)
+				seen := r.status.Load().Revision
+				defer func() {
+					// What it did may have made something else due, which was passed over.
+					if busy.Delete(r); r.status.Load().Revision != seen {
+						w.campaigns.wake()
+					}
+				}()
 				if err := w.lookAfter(ctx, r); err != nil && ctx.Err() == nil && !errors.Is(err, stream.ErrNoCampaign) {
 					w.log.Warn("cannot look after a campaign", zap.String("app", r.app.Name), zap.String("campaign", r.id), zap.Error(err))
 				}

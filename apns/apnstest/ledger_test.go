@@ -255,8 +255,8 @@ func TestSlot(t *testing.T) {
 
 func TestStats(t *testing.T) {
 	t.Parallel()
-	began := time.Now()
 	srv := newServer(t, apnstest.Config{Latency: 20 * time.Millisecond})
+	began := time.Now()
 	if st := srv.Stats(); !st.FirstReceivedAt.IsZero() || !st.LastReceivedAt.IsZero() {
 		t.Errorf("nothing came: got it from %v to %v, want no times", st.FirstReceivedAt, st.LastReceivedAt)
 	}

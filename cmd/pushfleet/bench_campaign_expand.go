@@ -260,27 +260,27 @@ func (p *countsProxy) commands(client, server net.Conn, counts chan<- bool) {
 	in, out := bufio.NewReaderSize(client, 1<<16), bufio.NewWriterSize(server, 1<<16)
 	var command []byte
 	for {
-		var args [2][]byte
+		var args [][]byte // the first two
 		command = command[:0]
-		n, command2, err := readRESP(in, command)
+		n, head, err := readRESP(in, command)
 		if err != nil {
 			return
 		}
-		command = command2
-		for i := range n {
+		command = head
+		for range n {
 			start := len(command)
 			if _, command, err = readRESP(in, command); err != nil {
 				return
 			}
-			if i < len(args) {
+			if len(args) < 2 {
 				_, value, _ := bytes.Cut(command[start:], []byte("\r\n"))
-				args[i] = bytes.Clone(bytes.TrimSuffix(value, []byte("\r\n"))) //nolint:gosec // i is below len(args)
+				args = append(args, bytes.Clone(bytes.TrimSuffix(value, []byte("\r\n"))))
 			}
 		}
 		if _, err := out.Write(command); err != nil {
 			return
 		}
-		count := bytes.EqualFold(args[0], []byte("hlen")) && p.isBucket(args[1])
+		count := len(args) == 2 && bytes.EqualFold(args[0], []byte("hlen")) && p.isBucket(args[1])
 		select {
 		case counts <- count:
 		default: // what is asked must be with Redis before this can wait for its answers
