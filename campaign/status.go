@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/cespare/xxhash/v2"
+
 	"github.com/pushfleet/pushfleet/device"
 )
 
@@ -206,3 +208,13 @@ func (s *Status) refuse(what string) error {
 
 // MaxRate is the largest rate of a campaign.
 const MaxRate = 10_000_000
+
+// RangeOf returns the number of the range that a device token is in, whether or not
+// the audience has it; false: the campaign has not started, or is one to a file, whose
+// ranges are not divided by device tokens.
+func (s *Status) RangeOf(t device.Token) (n int, ok bool) {
+	if s.Classes == 0 || s.Width == 0 {
+		return 0, false
+	}
+	return int(xxhash.Sum64String(t.Raw())&uint64(s.Classes-1)) / s.Width, true
+}
