@@ -85,6 +85,7 @@ bench: build ## reproduce docs/benchmarks.md
 	./bin/pushfleet bench api
 	./bin/pushfleet bench jobs --nats-server $(BIN)/nats-server
 	./bin/pushfleet bench fairness
+	./bin/pushfleet bench campaign --nats-server $(BIN)/nats-server
 
 .PHONY: bench-go
 bench-go: ## Go benchmarks, ten runs each, for benchstat (BENCH=pattern)
