@@ -31,7 +31,7 @@ type desk struct {
 func newDesk(t *testing.T) *desk {
 	t.Helper()
 	t.Parallel()
-	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
 	t.Cleanup(cancel)
 	return &desk{t: t, ctx: ctx, js: testenv.NewJetStream(t), set: store.New(testenv.Redis(t), store.Config{Buckets: 16})}
 }
