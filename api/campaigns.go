@@ -117,7 +117,7 @@ func (a *API) pauseCampaign(c *call) (int, any, *Problem) {
 }
 
 func (a *API) resumeCampaign(c *call) (int, any, *Problem) {
-	return a.changeCampaign(c, (*campaign.Status).Resume)
+	return a.changeCampaign(c, func(st *campaign.Status) error { return st.Resume(a.cfg.Now().UTC()) })
 }
 
 func (a *API) cancelCampaign(c *call) (int, any, *Problem) {

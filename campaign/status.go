@@ -43,11 +43,12 @@ type Status struct {
 	Rate int `json:"rate,omitempty"`
 
 	CreatedAt time.Time `json:"created_at"`
-	// StartAt is when it is to start; of a recurring one, its next run.
+	// StartAt is when it is to start, and what local times and a ttl count from, also
+	// where the fleet is late with it; of a recurring one, its next run.
 	StartAt   time.Time `json:"start_at"`
-	StartedAt time.Time `json:"started_at,omitzero"`
-	PausedAt  time.Time `json:"paused_at,omitzero"` // of the last pause
-	EndedAt   time.Time `json:"ended_at,omitzero"`  // cancelled or done
+	StartedAt time.Time `json:"started_at,omitzero"` // when a worker started it
+	PausedAt  time.Time `json:"paused_at,omitzero"`  // of the last pause
+	EndedAt   time.Time `json:"ended_at,omitzero"`   // cancelled or done
 	// Parent is the recurring campaign that this is a run of; empty: none.
 	Parent string `json:"parent,omitempty"`
 
@@ -109,13 +110,22 @@ func (s *Status) Load(ranges int, recipients int64, digest string) error {
 	return nil
 }
 
-// Loaded makes a campaign whose file is handed in scheduled.
-func (s *Status) Loaded() error {
+// Loaded makes a campaign whose file is handed in scheduled: for now, if its start
+// has passed meanwhile.
+func (s *Status) Loaded(now time.Time) error {
 	if s.State != Loading {
 		return s.refuse("load")
 	}
 	s.State, s.Expanded = Scheduled, true
+	s.notBefore(now)
 	return nil
+}
+
+// notBefore moves a start that has passed to now: somebody chose that it is now.
+func (s *Status) notBefore(now time.Time) {
+	if s.StartAt.Before(now) && !s.Recurs() {
+		s.StartAt = now.UTC()
+	}
 }
 
 // Recurs reports whether it is a campaign that others are runs of: it is not sent
@@ -153,13 +163,15 @@ func (s *Status) Pause(now time.Time) error {
 }
 
 // Resume lets a paused campaign go on where it was: one that had not started is
-// scheduled again. To resume one that is not paused changes nothing.
-func (s *Status) Resume() error {
+// scheduled again, for now if its start has passed. To resume one that is not paused
+// changes nothing.
+func (s *Status) Resume(now time.Time) error {
 	switch {
 	case s.State == Scheduled, s.State == Running:
 		return nil
 	case s.State == Paused && s.StartedAt.IsZero():
 		s.State = Scheduled
+		s.notBefore(now)
 		return nil
 	case s.State == Paused:
 		s.State = Running

@@ -63,7 +63,7 @@ func (c *Campaigns) Pause(ctx context.Context, app, id string) (campaign.Status,
 // Resume lets a paused campaign go on with the rest. To resume one that is not paused
 // changes nothing.
 func (c *Campaigns) Resume(ctx context.Context, app, id string) (campaign.Status, error) {
-	return c.streams.ChangeCampaign(ctx, app, id, (*campaign.Status).Resume)
+	return c.streams.ChangeCampaign(ctx, app, id, func(st *campaign.Status) error { return st.Resume(c.now().UTC()) })
 }
 
 // Cancel ends a campaign: within two seconds nothing of it is sent any more, and the

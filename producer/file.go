@@ -205,7 +205,7 @@ func (l *loading) end(ctx context.Context) error {
 		if st.State == campaign.Loading && st.Ranges != l.ranges {
 			return ErrTwoFiles
 		}
-		return st.Loaded()
+		return st.Loaded(l.campaigns.now())
 	})
 	if st.Revision != 0 {
 		l.Status = st

@@ -206,7 +206,7 @@ func TestChangeCampaign(t *testing.T) {
 	// Nothing is written where nothing changed, and an error ends it.
 	same, err := js.ChangeCampaign(ctx, "shop", "spring", func(st *campaign.Status) error {
 		st.App, st.ID, st.Revision = "x", "y", 1
-		return st.Resume()
+		return st.Resume(time.Now())
 	})
 	if err != nil || !reflect.DeepEqual(same, got) {
 		t.Errorf("no change:\ngot  %+v, %v\nwant %+v", same, err, got)

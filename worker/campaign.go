@@ -261,10 +261,10 @@ func (r *running) halt() {
 // compile returns the plan of a campaign; made once for each start.
 func (w *Worker) compile(r *running) (*campaign.Plan, error) {
 	st := r.status.Load()
-	if c := r.plan.Load(); c != nil && c.start.Equal(st.StartedAt) {
+	if c := r.plan.Load(); c != nil && c.start.Equal(st.StartAt) {
 		return c.plan, c.err
 	}
-	c := &compiled{start: st.StartedAt}
+	c := &compiled{start: st.StartAt}
 	c.plan, c.err = compile(st, &w.zones)
 	r.plan.Store(c)
 	return c.plan, c.err
@@ -275,7 +275,7 @@ func compile(st *campaign.Status, zones *device.Zones) (*campaign.Plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the definition: %w", err)
 	}
-	plan, err := def.Compile(campaign.Options{Zones: zones, Start: st.StartedAt})
+	plan, err := def.Compile(campaign.Options{Zones: zones, Start: st.StartAt})
 	if err != nil {
 		return nil, fmt.Errorf("compile the definition: %w", err)
 	}

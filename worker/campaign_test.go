@@ -44,11 +44,18 @@ func (f *fixture) registerMany(n int, with func(i int, r *device.Registration)) 
 // create creates a campaign from JSON.
 func (f *fixture) create(definition string) campaign.Status {
 	f.t.Helper()
+	return f.createAt(definition, time.Now())
+}
+
+// createAt creates a campaign as it was created at a time, which is its start if it
+// names none.
+func (f *fixture) createAt(definition string, at time.Time) campaign.Status {
+	f.t.Helper()
 	c, err := campaign.Parse([]byte(definition))
 	if err != nil {
 		f.t.Fatal(err)
 	}
-	st, _, err := f.js.NewCampaign(f.ctx, "shop", c, time.Now())
+	st, _, err := f.js.NewCampaign(f.ctx, "shop", c, at)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -228,7 +235,7 @@ func TestPausedCampaignSendsTheRestOnce(t *testing.T) {
 	}
 	if _, err := f.js.ChangeCampaign(f.ctx, "shop", "p", func(s *campaign.Status) error {
 		s.Rate = 0
-		return s.Resume()
+		return s.Resume(time.Now())
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -307,6 +314,61 @@ func TestCampaignWaitsForQuietHours(t *testing.T) {
 	st, err := f.js.Campaign(f.ctx, "shop", "q")
 	if err != nil || st.State != campaign.Running {
 		t.Errorf("got %v, %v, want it to run until the others wake up", st.State, err)
+	}
+}
+
+// A fleet that was down when a campaign was to start does not move the local times and
+// the expiry that its author had in mind.
+func TestCampaignThatStartsLateKeepsItsTimes(t *testing.T) {
+	f := setup(t, nil)
+	f.registerMany(10, func(_ int, r *device.Registration) { r.Timezone = "Etc/GMT" })
+	now := time.Now().UTC()
+	planned := now.Add(-2 * time.Hour)
+	f.createAt(fmt.Sprintf(`{"id":"nine","audience":{"all":true},"notification":{"title":"Hello"},"local_time":%q,"past_local_time":"skip"}`,
+		now.Add(-time.Hour).Format("15:04")), planned)
+	f.createAt(`{"id":"old","audience":{"all":true},"notification":{"title":"Hello"},"ttl":"1h"}`, planned)
+	f.start(options{change: f.sendsCampaigns})
+	for id, want := range map[string]map[string]int64{"nine": {"accepted": 10}, "old": {"expired": 10}} {
+		wantCounts(t, f.totals(f.reaches(id, campaign.Done)), want)
+	}
+}
+
+func TestRunThatIsTooLateIsLeftOut(t *testing.T) {
+	f := setup(t, nil)
+	f.registerMany(10, nil)
+	// Due an hour ago, which nobody wants in the middle of the night; and five minutes ago.
+	now := time.Now().UTC()
+	for id, ago := range map[string]time.Duration{"late": time.Hour, "due": 5 * time.Minute} {
+		due := now.Add(-ago)
+		f.createAt(fmt.Sprintf(`{"id":%q,"audience":{"all":true},"notification":{"title":"Hello"},"ttl":"12h","recurrence":{"cron":"%d %d * * *"}}`,
+			id, due.Minute(), due.Hour()), due.Add(-2*time.Minute))
+	}
+	f.start(options{change: f.sendsCampaigns})
+	f.eventually("both to have a next run", func() (string, bool) {
+		var text []string
+		all := true
+		for _, id := range []string{"late", "due"} {
+			st, err := f.js.Campaign(f.ctx, "shop", id)
+			if err != nil {
+				t.Fatal(err)
+			}
+			text = append(text, id+" "+st.StartAt.String())
+			all = all && st.StartAt.After(now)
+		}
+		return strings.Join(text, ", "), all
+	})
+	list, err := f.js.Campaigns(f.ctx, "shop")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var runs []string
+	for _, st := range list {
+		if st.Parent != "" {
+			runs = append(runs, st.Parent)
+		}
+	}
+	if fmt.Sprint(runs) != "[due]" {
+		t.Errorf("got runs of %v, want one of due", runs)
 	}
 }
 

@@ -32,6 +32,9 @@ const (
 	longestScan = 0.25
 	// countsLive is how long the progress of an ended campaign's ranges is kept.
 	countsLive = 24 * time.Hour
+	// runGrace is how late a run of a recurring campaign may start. choice: more than a
+	// restart of the fleet takes, less than what makes it come at a wrong time of day.
+	runGrace = 15 * time.Minute
 	// entriesLive is how long an ended campaign can be looked up.
 	entriesLive = 30 * 24 * time.Hour
 	// cancelSlack is how much longer than an ack wait an ended campaign is kept open:
@@ -113,9 +116,9 @@ func (w *Worker) start(ctx context.Context, r *running, now time.Time) error {
 		return fmt.Errorf("read the definition: %w", err)
 	}
 	if st.Recurs() {
-		return w.startRun(ctx, r, def)
+		return w.startRun(ctx, r, def, now)
 	}
-	plan, err := def.Compile(campaign.Options{Zones: &w.zones, Start: now})
+	plan, err := def.Compile(campaign.Options{Zones: &w.zones, Start: st.StartAt})
 	if err != nil {
 		return fmt.Errorf("compile the definition: %w", err)
 	}
@@ -146,7 +149,33 @@ var errNothingToDo = errors.New("worker: somebody else has done it")
 
 // startRun creates the run of a recurring campaign that is due, and says when the
 // next one is.
-func (w *Worker) startRun(ctx context.Context, r *running, def *campaign.Campaign) error {
+func (w *Worker) startRun(ctx context.Context, r *running, def *campaign.Campaign, now time.Time) error {
+	st := r.status.Load()
+	// What is for nine in the morning is not for the night in which a worker runs again.
+	if late := now.Sub(st.StartAt); late > runGrace {
+		w.log.Warn("a run of a campaign is left out: it is too late for it", zap.String("app", r.app.Name), zap.String("campaign", r.id), zap.Duration("late", late))
+	} else if err := w.createRun(ctx, r, def); err != nil {
+		return err
+	}
+	_, err := w.change(ctx, r, func(s *campaign.Status) error {
+		if s.State != campaign.Scheduled || !s.StartAt.Equal(st.StartAt) {
+			return errNothingToDo
+		}
+		next, ok := def.NextRun(later(st.StartAt, now), &w.zones)
+		if !ok {
+			return s.Cancel(now)
+		}
+		s.StartAt = next
+		return nil
+	})
+	if errors.Is(err, errNothingToDo) {
+		return nil
+	}
+	return err
+}
+
+// createRun makes the run of a recurring campaign that is due a campaign of its own.
+func (w *Worker) createRun(ctx context.Context, r *running, def *campaign.Campaign) error {
 	st := r.status.Load()
 	run := def.RunAt(st.StartAt)
 	body, err := run.AppendJSON(nil)
@@ -157,22 +186,7 @@ func (w *Worker) startRun(ctx context.Context, r *running, def *campaign.Campaig
 		App: r.app.Name, ID: run.ID, Definition: body, State: campaign.Scheduled, Rate: run.Rate,
 		CreatedAt: w.cfg.Now(), StartAt: st.StartAt, Parent: r.id,
 	})
-	if err != nil && !errors.Is(err, stream.ErrCampaignExists) {
-		return err
-	}
-	_, err = w.change(ctx, r, func(s *campaign.Status) error {
-		if s.State != campaign.Scheduled || !s.StartAt.Equal(st.StartAt) {
-			return errNothingToDo
-		}
-		// Runs that were missed, because no worker ran, are not made up for.
-		next, ok := def.NextRun(later(st.StartAt, w.cfg.Now()), &w.zones)
-		if !ok {
-			return s.Cancel(w.cfg.Now())
-		}
-		s.StartAt = next
-		return nil
-	})
-	if errors.Is(err, errNothingToDo) {
+	if errors.Is(err, stream.ErrCampaignExists) {
 		return nil
 	}
 	return err

@@ -221,7 +221,7 @@ func (b *campaignRig) finish(ctx context.Context, id string) (campaign.Status, e
 		if s.State == campaign.Done {
 			return nil
 		}
-		return errors.Join(s.SetRate(0), s.Resume())
+		return errors.Join(s.SetRate(0), s.Resume(time.Now()))
 	})
 	if err != nil || st.State == campaign.Done {
 		return st, err //nolint:wrapcheck // it says what it does
@@ -310,7 +310,7 @@ func (b *campaignRig) pauseOnce(ctx context.Context, id string, more int64) (flo
 		if s.State == campaign.Done {
 			return nil
 		}
-		return s.Resume()
+		return s.Resume(time.Now())
 	}); err != nil {
 		return 0, err //nolint:wrapcheck // it says what it does
 	}

@@ -29,11 +29,7 @@ func (e *explainer) explainCampaign(ctx context.Context, x *explanation, cases [
 	if err != nil {
 		return nil, fmt.Errorf("read the definition of campaign %s: %w", st.ID, err)
 	}
-	start := st.StartedAt
-	if start.IsZero() {
-		start = st.StartAt
-	}
-	plan, err := def.Compile(campaign.Options{Start: start, Zones: new(device.Zones)})
+	plan, err := def.Compile(campaign.Options{Start: st.StartAt, Zones: new(device.Zones)})
 	if err != nil {
 		return nil, err
 	}
