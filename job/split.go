@@ -6,8 +6,9 @@ import "github.com/pushfleet/pushfleet/device"
 // more than maxRecipients; either is no limit if it is not positive. Headers
 // count against NATS's max_payload too: leave room for them.
 //
-// A job stays in one part if it fits there. One that does not is in several, in
-// order: none of them is Whole, and only the last is Complete and has the Total,
+// A job stays in one part if it fits there, and for that a part of one job may have
+// twice maxRecipients: what is settled at once costs whoever counts it much less. A
+// job that does not fit is in several, in order: none of them is Whole, and only the last is Complete and has the Total,
 // if the job was. A single recipient that exceeds maxBytes by itself gets a part
 // of its own. The parts share memory with o. Without jobs there are no parts.
 func (o *Outcomes) Split(maxBytes, maxRecipients int) []Outcomes {
@@ -69,7 +70,7 @@ func (s *splitter) add(j *JobOutcome) {
 		return
 	}
 	s.flush()
-	if s.fits(bytes, recipients) || recipients <= 1 {
+	if s.fits(bytes, recipients-s.maxRecipients) || recipients <= 1 {
 		s.put(j, bytes, recipients)
 		return
 	}
