@@ -205,6 +205,66 @@ func TestMarksCountNothing(t *testing.T) {
 	})
 }
 
+// What was only marked on the way is settled like what was not: at once, and without
+// hashes that would live on.
+func TestSettleWholeJobThatWasMarked(t *testing.T) {
+	onBoth(t, func(t *testing.T, f *fixture) {
+		if err := f.MarkSettled(t.Context(), []store.Mark{{Job: jobKey, Recipients: []store.Marked{
+			{Hash: 0, Recipient: job.Recipient{Result: job.Accepted}}, {Hash: 1, Recipient: job.Recipient{Result: job.Accepted}},
+		}}}); err != nil {
+			t.Fatal(err)
+		}
+		all := whole(settlement(7, 0, job.Accepted, job.Accepted, job.Rejected))
+		for range 2 {
+			f.settle(t, all)
+			if p := f.progress(t); !p.Complete || p.Counts[job.Accepted] != 2 || p.Counts[job.Rejected] != 1 || p.Duplicates != 0 {
+				t.Errorf("progress: got %+v, want complete, each counted once", p)
+			}
+		}
+		if left := f.client.Keys(t.Context(), "pf:{j:*:s").Val(); len(left) != 0 {
+			t.Errorf("got hashes of a job that one outcome settled in %q, want none", left)
+		}
+		if got := f.settle(t, settlement(9, 0, job.Accepted)); got[0].Duplicates != 1 {
+			t.Errorf("another outcome of one of them: got %+v, want a duplicate", got)
+		}
+	})
+}
+
+// Scripts work through long lists in slices.
+func TestSettleAndMarkMany(t *testing.T) {
+	onBoth(t, func(t *testing.T, f *fixture) {
+		const n = 1001
+		marks := store.Mark{Job: jobKey}
+		results := make([]job.Result, n)
+		for i := range n {
+			marks.Recipients = append(marks.Recipients, store.Marked{Hash: uint64(i), Recipient: job.Recipient{Result: job.Accepted}})
+			if results[i] = job.Accepted; i%2 == 1 {
+				results[i] = job.Rejected
+			}
+		}
+		if err := f.MarkSettled(t.Context(), []store.Mark{marks}); err != nil {
+			t.Fatal(err)
+		}
+		if p := f.progress(t); len(p.Marked) != n {
+			t.Errorf("got %d marks, want %d", len(p.Marked), n)
+		}
+		part := settlement(3, 0, results...)
+		part.Hashes = append(part.Hashes, 0, n-1) // one recipient twice in an outcome is one
+		part.Results = append(part.Results, job.Accepted, job.Accepted)
+		for i, want := range []int{n, 0} {
+			if got := f.settle(t, part); got[0].Counted != want || got[0].Duplicates != 0 {
+				t.Errorf("%d. time: got %+v, want %d counted", i+1, got, want)
+			}
+		}
+		if got := f.settle(t, complete(settlement(4, n-2, job.Accepted, job.Accepted, job.Accepted), n+1)); got[0].Counted != 1 || got[0].Duplicates != 2 {
+			t.Errorf("overlapping: got %+v, want 1 counted and 2 duplicates", got)
+		}
+		if p := f.progress(t); !p.Complete || p.Counts[job.Accepted] != n/2+2 || p.Counts[job.Rejected] != n/2 {
+			t.Errorf("progress: got %+v", p)
+		}
+	})
+}
+
 func TestHandBack(t *testing.T) {
 	onBoth(t, func(t *testing.T, f *fixture) {
 		f.settle(t, settlement(1, 0, job.Accepted))

@@ -1,10 +1,18 @@
 -- Stores a job whose recipients are all settled by one outcome: the common case,
--- which keeps no hashes.
+-- which keeps no hashes. Marks of what was settled on the way have done their service:
+-- the outcome tells the same.
 -- KEYS: progress, settled, held, of a range totals. ARGV: seconds to live, seconds
 -- that totals live, sequence of the outcome, total, devices, then label and count,
 -- repeated.
 -- Returns 1 stored, 2 this very outcome was stored before, 0 there is more to it.
-if redis.call('EXISTS', KEYS[1]) == 0 and redis.call('EXISTS', KEYS[2]) == 0 and redis.call('EXISTS', KEYS[3]) == 0 then
+local function only_marks()
+  for _, value in ipairs(redis.call('HVALS', KEYS[2])) do
+    if string.sub(value, 1, 1) ~= 'm' then return false end
+  end
+  return true
+end
+if redis.call('EXISTS', KEYS[1]) == 0 and redis.call('EXISTS', KEYS[3]) == 0 and only_marks() then
+  redis.call('DEL', KEYS[2])
   redis.call('HSET', KEYS[1], 'by', ARGV[3], 'done', '1', 'total', ARGV[4])
   for i = 6, #ARGV, 2 do
     redis.call('HSET', KEYS[1], 'n:' .. ARGV[i], ARGV[i + 1])
