@@ -45,7 +45,28 @@ func (b *campaignRig) open(
 		return err
 	}
 	progress.finish()
+	if err := b.rewritten(ctx); err != nil {
+		return err
+	}
 	return b.startWorker(ctx, b.redisAddr, cpuProfile)
+}
+
+// rewritten makes Redis rewrite its append-only file, and waits for it: so many
+// registrations make it due, and in a fleet that has run for a day it is long done.
+func (b *campaignRig) rewritten(ctx context.Context) error {
+	if err := b.drained(ctx, func(ctx context.Context) error { return b.client.BgRewriteAOF(ctx).Err() }); err != nil {
+		return fmt.Errorf("rewrite the append-only file of redis-server: %w", err)
+	}
+	return b.drained(ctx, func(ctx context.Context) error {
+		info, err := b.client.InfoMap(ctx, "persistence").Result()
+		if err != nil {
+			return fmt.Errorf("ask redis-server for its append-only file: %w", err)
+		}
+		if p := info["Persistence"]; p["aof_rewrite_in_progress"] != "0" || p["aof_rewrite_scheduled"] != "0" {
+			return errors.New("redis-server rewrites its append-only file")
+		}
+		return nil
+	})
 }
 
 // byBucket returns the numbers of all devices in the order of their buckets: a call
