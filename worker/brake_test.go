@@ -20,7 +20,7 @@ func TestBrakeOnALaneThatGetsNowhere(t *testing.T) {
 		}
 		return apns.Response{Status: 503, Reason: apns.ServiceUnavailable, APNsID: n.APNsID}
 	})
-	const jobs = 3000
+	const jobs = 8000
 	for n := range jobs {
 		f.publish(job.Bulk, newJob(fmt.Sprint(n), token(n)))
 	}
