@@ -91,6 +91,21 @@ func TestFuseStopsItsEnvironment(t *testing.T) {
 	}
 }
 
+// What waits for a way expires when its time is over, not when it is tried again.
+func TestExpiresWhileItWaits(t *testing.T) {
+	f := setup(t, nil)
+	f.register(device.Registration{Token: token(1)})
+	var fu fuses
+	fu.set(device.Production, true)
+	f.start(options{change: func(c *worker.Config) { c.Fuses, c.FuseRetry = &fu, time.Hour }})
+	j := newJob("short", token(1))
+	j.ExpiresAt = time.Now().Add(1500 * time.Millisecond)
+	f.publish(job.Transactional, j)
+	if got := results(f.completed("short")); got["expired"] != 1 {
+		t.Errorf("got %v, want 1 expired", got)
+	}
+}
+
 // A message with a rejection that may be taken back is kept for a while, and not
 // told or sent again by that.
 func TestRejectedAreKept(t *testing.T) {

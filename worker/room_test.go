@@ -1,11 +1,13 @@
 package worker
 
 import (
+	"bytes"
 	"context"
 	"testing"
 	"testing/synctest"
 
 	"github.com/pushfleet/pushfleet/job"
+	"github.com/pushfleet/pushfleet/stream"
 )
 
 func TestRoomIsShared(t *testing.T) {
@@ -31,6 +33,31 @@ func TestRoomIsShared(t *testing.T) {
 	}
 	if got := r.inUse(); got != 837 {
 		t.Errorf("in use: got %d, want 837", got)
+	}
+}
+
+// A message takes room for what it names, and for its bytes where these are more: what is
+// no job at all could otherwise fill the memory.
+func TestMessageTakesRoom(t *testing.T) {
+	t.Parallel()
+	one := []byte(`{"to":{"tokens":["8f3a55d1"]},"notification":{"title":"Hello"}}`)
+	padded := append(bytes.Repeat([]byte(" "), 40_000), one...)
+	of := func(c string) *lane { return &lane{campaign: &running{id: c}} }
+	for name, tc := range map[string]struct {
+		lane *lane
+		body []byte
+		want int
+	}{
+		"a job for one":         {&lane{}, one, 1},
+		"a long job for one":    {&lane{}, padded, 9},
+		"no job":                {&lane{}, make([]byte, 1<<20), 256},
+		"a range of 900":        {of("c"), []byte(`{"campaign":"c","n":1,"devices":900,"of":1024,"from":8,"to":16}`), 900},
+		"a range that is none":  {of("c"), make([]byte, 100<<10), 25},
+		"a range of two people": {of("c"), []byte(`{"campaign":"c","recipients":[{"user":"a"},{"user":"b"}]}`), 2},
+	} {
+		if got := decode(tc.lane, &stream.Message{Data: tc.body}).cost; got != tc.want {
+			t.Errorf("%s: got room for %d, want %d", name, got, tc.want)
+		}
 	}
 }
 
