@@ -14,15 +14,15 @@ import (
 // client may have sent twice. A line is a letter and fields with spaces between:
 //
 //	o CONN AT REMOTE               a connection is open, from this address
-//	r CONN STREAM AT STATUS PAIR TOKEN TIMESTAMP   a request is judged
+//	r CONN STREAM AT STATUS PAIR TOKEN TIMESTAMP PAYLOAD   a request is judged
 //	a CONN STREAM AT               its answer is handed to TLS
 //	w CONN STREAM                  a GOAWAY disowned it: it was not processed
 //	e CONN AT                      the connection has ended
 //
 // AT is in microseconds since the epoch, TIMESTAMP what a 410 says in
-// milliseconds (else 0), STATUS what was or will be answered. PAIR and TOKEN are
-// [PairHash] and [TokenHash] in hexadecimal; requests without a device token are
-// left out. A reset is no answer. Broadcasts are not written down.
+// milliseconds (else 0), STATUS what was or will be answered. PAIR, TOKEN and PAYLOAD
+// are [PairHash], [TokenHash] and [PayloadHash] in hexadecimal; requests without a
+// device token are left out. A reset is no answer. Broadcasts are not written down.
 //
 // The zero value is no use: make one with [NewJournal]. It is safe for
 // concurrent use.
@@ -64,7 +64,7 @@ func (s *Server) journalTime(mono int64) int64 {
 	return s.started.Add(time.Duration(mono)).UnixMicro()
 }
 
-func appendJudged(dst []byte, conn uint64, at int64, a *answer, pair, token uint64) []byte {
+func appendJudged(dst []byte, conn uint64, at int64, a *answer, pair, token, payload uint64) []byte {
 	dst = appendFields(append(dst, 'r'), conn, uint64(a.stream), uint64(at), uint64(a.out.status))
 	dst = strconv.AppendUint(append(dst, ' '), pair, 16)
 	dst = strconv.AppendUint(append(dst, ' '), token, 16)
@@ -72,7 +72,8 @@ func appendJudged(dst []byte, conn uint64, at int64, a *answer, pair, token uint
 	if a.out.status == 410 {
 		timestamp = uint64(a.timestamp)
 	}
-	return append(appendFields(dst, timestamp), '\n')
+	dst = append(appendFields(dst, timestamp), ' ')
+	return append(strconv.AppendUint(dst, payload, 16), '\n')
 }
 
 func appendAnswered(dst []byte, conn uint64, stream uint32, at int64) []byte {

@@ -56,9 +56,9 @@ func TestJournal(t *testing.T) {
 	pair := apnstest.PairHash(raw(t, tokenN(1)), uuid.MustParse(someID))
 	for _, want := range []string{
 		`^o 1 \d+ 127\.0\.0\.1:\d+$`,
-		fmt.Sprintf(`^r 1 %d \d+ 200 %x %x 0$`, one, pair, apnstest.TokenHash(raw(t, tokenN(1)))),
+		fmt.Sprintf(`^r 1 %d \d+ 200 %x %x 0 %x$`, one, pair, apnstest.TokenHash(raw(t, tokenN(1))), apnstest.PayloadHash([]byte(payload))),
 		fmt.Sprintf(`^a 1 %d \d+$`, one),
-		fmt.Sprintf(`^r 1 %d \d+ 410 [0-9a-f]+ %x %d$`, two, apnstest.TokenHash(raw(t, tokenN(2))), dead.UnixMilli()),
+		fmt.Sprintf(`^r 1 %d \d+ 410 [0-9a-f]+ %x %d [0-9a-f]+$`, two, apnstest.TokenHash(raw(t, tokenN(2))), dead.UnixMilli()),
 		fmt.Sprintf(`^r 1 %d \d+ 200 `, three),
 		`^r 1 \d+ \d+ 400 `,
 		`^e 1 \d+$`,

@@ -175,7 +175,7 @@ func (c *conn) account(a *answer, r *request, tok, body []byte, length int) {
 	}
 	if cfg.Journal != nil && len(tok) > 0 {
 		j.pair = append(append(j.pair[:0], tok...), a.id[:]...)
-		c.journal = appendJudged(c.journal, c.id, c.srv.journalTime(a.received), a, xxhash.Sum64(j.pair), xxhash.Sum64(tok))
+		c.journal = appendJudged(c.journal, c.id, c.srv.journalTime(a.received), a, xxhash.Sum64(j.pair), xxhash.Sum64(tok), PayloadHash(body))
 	}
 	if cfg.Ledger == LedgerFull {
 		c.findDuplicate(a)

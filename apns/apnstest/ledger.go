@@ -143,6 +143,9 @@ func PairHash(deviceToken []byte, apnsID [16]byte) uint64 {
 	return xxhash.Sum64(append(append(buf[:0], deviceToken...), apnsID[:]...))
 }
 
+// PayloadHash is xxHash64 of a payload, as a journal has it.
+func PayloadHash(payload []byte) uint64 { return xxhash.Sum64(payload) }
+
 // Hash is xxHash64 of everything that n says: token, apns-id, topic, push type,
 // priority, expiration, collapse id and body, in this order; each text is
 // preceded by its length as 32 bits, priority is 8 bits and expiration 64, all
