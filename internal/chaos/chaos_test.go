@@ -113,7 +113,9 @@ func run(t *testing.T, p plan, bins programs) *verdict {
 	f := startFleet(ctx, t, dir, bins, p.servers)
 	registered := max(2000, p.count/10)
 	people := newPopulation(p.seed, registered, registered*3/2)
-	people.setUp(f, bins.pushfleet)
+	people.setUp(f)
+	roll := newRoll(p.seed)
+	roll.setUp(f)
 	m := newMonkey(f, p.seed, p.during >= long)
 	m.apart = p.apart
 	f.check(f.admin("PUT", "/faults", m.faults(), nil))
@@ -126,7 +128,13 @@ func run(t *testing.T, p plan, bins programs) *verdict {
 		defer close(done)
 		l.run(loading, p.count)
 	}()
-	defer func() { stopLoading(); <-done }()
+	c := newCampaigns(f, roll, m, p.seed)
+	campaigned := make(chan struct{})
+	go func() {
+		defer close(campaigned)
+		c.run(loading, p.during)
+	}()
+	defer func() { stopLoading(); <-done; <-campaigned }()
 	stopProgress := tell(t, f, l, p)
 	defer stopProgress()
 
@@ -142,12 +150,16 @@ func run(t *testing.T, p plan, bins programs) *verdict {
 	}()
 	m.run(breaking)
 	<-done
+	<-campaigned
 	f.history.say("all is published")
 	patience := 3 * time.Minute
 	if p.during >= long {
 		patience = 35 * time.Minute // what APNs answered 5xx is tried again after 15 minutes
 	}
 	stuck := f.await("an empty queue", patience, f.backlog)
+	if stuck == nil {
+		stuck = f.await("the end of all campaigns", patience, c.ended)
+	}
 	if err := m.failure(); err != nil {
 		t.Errorf("seed %d: %v", p.seed, err)
 	}
@@ -160,9 +172,10 @@ func run(t *testing.T, p plan, bins programs) *verdict {
 	if err := f.sim.stop(time.Minute); err != nil {
 		t.Errorf("stop the simulator: %v", err)
 	}
+	f.check(c.show())
 	j, err := readJournal(f.journal)
 	f.check(err)
-	v, err = judge(f, l, j, newBounding(j, faults, dialed), faults)
+	v, err = judge(f, l, c, j, newBounding(j, faults, dialed), faults)
 	f.check(err)
 	if stuck != nil {
 		v.bad("stuck", "%v", stuck)
@@ -245,6 +258,10 @@ func report(t *testing.T, p plan, v *verdict) {
 	fmt.Fprintf(&text, "\n%-22s %6s %16s %16s\n", "fault", "times", "settled, median", "longest")
 	for _, r := range v.rows {
 		fmt.Fprintf(&text, "%-22s %6d %16s %16s\n", r.kind, r.times, r.median.Round(time.Millisecond), r.longest.Round(time.Millisecond))
+	}
+	fmt.Fprintf(&text, "\n%-10s %-12s %-10s %9s %9s %11s %9s %6s %10s\n", "campaign", "kind", "state", "audience", "accepted", "duplicates", "replaced", "halts", "took")
+	for _, r := range v.campaigns {
+		fmt.Fprintf(&text, "%-10s %-12s %-10s %9d %9d %11d %9d %6d %10s\n", r.id, r.kind, r.state, r.must, r.accepted, r.duplicates, r.replaced, r.halts, r.took.Round(100*time.Millisecond))
 	}
 	fmt.Fprintf(&text, "\nbound on duplicates: %d requests\n", v.bound)
 	for _, why := range slices.Sorted(maps.Keys(v.why)) {

@@ -130,37 +130,45 @@ func (m *monkey) later(after time.Duration, undo func() error) {
 }
 
 // victim takes a worker that nothing is being done to; nil if too many are busy.
-func (m *monkey) victim() *worker {
-	start, busy := m.rng.IntN(len(m.f.workers)), 0
-	var found *worker
+func (m *monkey) victim() *worker { return m.take(m.rng.IntN(len(m.f.workers))) }
+
+// take takes the first worker that nothing is being done to, from one on.
+func (m *monkey) take(start int) *worker {
+	busy := 0
+	var free []*worker
 	for i := range m.f.workers {
 		w := m.f.workers[(start+i)%len(m.f.workers)]
 		if w.busy.Load() {
 			busy++
-		} else if found == nil {
-			found = w
+		} else {
+			free = append(free, w)
 		}
 	}
-	if found == nil || busy >= len(m.f.workers)/2 {
-		return nil
+	for _, w := range free {
+		if busy < len(m.f.workers)/2 && w.busy.CompareAndSwap(false, true) {
+			return w
+		}
 	}
-	found.busy.Store(true)
-	return found
+	return nil
 }
 
 func (m *monkey) killWorker() {
 	down := m.between(0, 3*time.Second)
-	w := m.victim()
+	m.later(down, m.kill(m.victim()))
+}
+
+// kill kills a worker, if there is one, and returns what starts it again.
+func (m *monkey) kill(w *worker) (restart func() error) {
 	if w == nil {
-		return
+		return func() error { return nil }
 	}
 	fault := m.f.history.begin(killWorker, w.index, "")
 	w.kill()
-	m.later(down, func() error {
+	return func() error {
 		defer w.busy.Store(false)
 		m.f.history.end(fault)
 		return w.start()
-	})
+	}
 }
 
 // rollWorker restarts a worker as a rolling upgrade does.

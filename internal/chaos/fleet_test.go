@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -72,6 +73,8 @@ type fleet struct {
 	journal string
 	workers []*worker
 
+	pushfleet string // the program, for what runs once
+
 	adminURL string
 	conn     *nats.Conn
 	js       jetstream.JetStream
@@ -89,11 +92,12 @@ type programs struct {
 // startFleet starts everything and waits until it works.
 func startFleet(ctx context.Context, t *testing.T, dir string, p programs, servers int) *fleet {
 	t.Helper()
-	f := &fleet{t: t, ctx: ctx, dir: dir, history: newHistory(t, dir), journal: filepath.Join(dir, "journal")}
+	f := &fleet{t: t, ctx: ctx, dir: dir, history: newHistory(t, dir), journal: filepath.Join(dir, "journal"), pushfleet: p.pushfleet}
 	f.startNATS(p.nats, servers)
 	f.startRedis()
 	f.startSim(p.pushfleet)
 	f.connect(servers)
+	f.check(os.WriteFile(filepath.Join(dir, direct), []byte(f.config(f.natsURL, f.redisAddr(), f.simAddr(), "", servers)), 0o600))
 	for i, path := range p.workers {
 		f.addWorker(i, path, servers)
 	}
@@ -160,7 +164,7 @@ func (f *fleet) redisAddr() string { return "127.0.0.1:" + f.redis.args[3] }
 func (f *fleet) startSim(path string) {
 	listen, admin := "127.0.0.1:"+f.port(), "127.0.0.1:"+f.port()
 	f.adminURL = "http://" + admin
-	f.sim = f.run("sim", path, "sim", "--listen", listen, "--admin", admin, "--out", "sim", "--topic", bundle,
+	f.sim = f.run("sim", path, "sim", "--listen", listen, "--admin", admin, "--out", "sim", "--topic", bundle, "--topic", clubBundle,
 		"--ledger", "hash", "--journal", f.journal, "--latency", "5ms", "--streams", "500",
 		"--dead", fmt.Sprint(shares.Dead), "--bad", fmt.Sprint(shares.Bad), "--log-level", "warn")
 	f.until("the simulator", 20*time.Second, func() error { return f.admin(http.MethodGet, "/stats", nil, nil) })
@@ -206,6 +210,52 @@ func (l *link) addrs() []string {
 	return list
 }
 
+// direct is the configuration of what goes past all proxies.
+const direct = "direct.yaml"
+
+// config is a configuration with these addresses, and more.
+func (f *fleet) config(nats, redis, apns, more string, servers int) string {
+	text := fmt.Sprintf("nats: {url: %q, replicas: %d}\nredis: {addresses: [%q]}\nlog: {level: info}\n%s\napps:\n", nats, servers, redis, more)
+	for _, a := range [...]struct{ name, bundle string }{{app, bundle}, {club, clubBundle}} {
+		text += fmt.Sprintf(`
+  %s:
+    bundle_id: %s
+    key: {path: sim/AuthKey_SIM0000001.p8, key_id: SIM0000001, team_id: SIMTEAM001}
+    endpoint: {url: "https://%s", ca_file: sim/ca.pem}
+`, a.name, a.bundle, apns)
+	}
+	return text
+}
+
+// command runs pushfleet, past all proxies, and returns what it prints.
+func (f *fleet) command(args ...string) ([]byte, error) {
+	// What is known at the end is asked for when the run may be over.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(f.ctx), time.Minute)
+	defer cancel()
+	var complaint bytes.Buffer
+	cmd := exec.CommandContext(ctx, f.pushfleet, append(args, "-c", direct)...)
+	cmd.Dir, cmd.Stderr = f.dir, &complaint
+	out, err := cmd.Output()
+	if err != nil {
+		return out, fmt.Errorf("pushfleet %s: %w: %s", strings.Join(args, " "), err, complaint.String())
+	}
+	return out, nil
+}
+
+// insist does something until it succeeds, or the run is over.
+func (f *fleet) insist(what string, do func(ctx context.Context) error) {
+	for f.ctx.Err() == nil {
+		ctx, cancel := context.WithTimeout(f.ctx, 5*time.Second)
+		err := do(ctx)
+		cancel()
+		if err == nil {
+			return
+		}
+		f.history.say("%s: %.200v", what, err)
+		<-time.After(tick)
+	}
+}
+
 // addWorker makes a worker whose every link is a proxy of its own.
 func (f *fleet) addWorker(i int, path string, servers int) {
 	name := "w" + strconv.Itoa(i)
@@ -216,17 +266,8 @@ func (f *fleet) addWorker(i int, path string, servers int) {
 		redis: f.proxied("redis", f.redisAddr()),
 		apns:  f.proxied("apns", f.simAddr()),
 	}
-	config := fmt.Sprintf(`
-nats: {url: "nats://%s", replicas: %d}
-redis: {addresses: ["%s"]}
-worker: {name: %s, listen: "%s"}
-log: {level: info}
-apps:
-  %s:
-    bundle_id: %s
-    key: {path: sim/AuthKey_SIM0000001.p8, key_id: SIM0000001, team_id: SIMTEAM001}
-    endpoint: {url: "https://%s", ca_file: sim/ca.pem}
-`, strings.Join(w.nats.addrs(), ",nats://"), servers, w.redis.addrs()[0], name, ops, app, bundle, w.apns.addrs()[0])
+	config := f.config("nats://"+strings.Join(w.nats.addrs(), ",nats://"), w.redis.addrs()[0], w.apns.addrs()[0],
+		fmt.Sprintf("worker: {name: %s, listen: %q}", name, ops), servers)
 	file := filepath.Join(f.dir, name+".yaml")
 	f.check(os.WriteFile(file, []byte(config), 0o600))
 	w.process = newProcess(f.dir, name, path, "worker", "-c", file)

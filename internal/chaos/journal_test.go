@@ -15,7 +15,8 @@ import (
 type request struct {
 	received, answered int64 // microseconds since the epoch; answered 0: it was not
 	pair, token        uint64
-	timestamp          int64 // of a 410, milliseconds
+	payload            uint64 // hash
+	timestamp          int64  // of a 410, milliseconds
 	conn               uint32
 	status             uint16
 	withdrawn          bool
@@ -62,7 +63,7 @@ func readJournal(name string) (*journal, error) {
 			open[key()] = len(j.requests)
 			j.requests = append(j.requests, request{
 				conn: conn, received: int64(number(3, 10)), status: uint16(number(4, 10)),
-				pair: number(5, 16), token: number(6, 16), timestamp: int64(number(7, 10)),
+				pair: number(5, 16), token: number(6, 16), timestamp: int64(number(7, 10)), payload: number(8, 16),
 			})
 		case "a":
 			if i, ok := open[key()]; ok {
@@ -98,6 +99,8 @@ const (
 	// blindAfter is how much longer than a system is out of reach nothing may get
 	// there: a time-out of a mark, and the next one.
 	blindAfter = int64(2500 * time.Millisecond / time.Microsecond)
+	// heldAfter is how much longer than a link is slow what it held up may take.
+	heldAfter = int64(time.Second / time.Microsecond)
 )
 
 // span is a time from and to, in microseconds since the epoch.
@@ -110,10 +113,11 @@ type bounding struct {
 	owner  map[uint32]int // connection -> worker
 	blind  [][]span       // of each worker: when it could not see answers or not write marks
 	frozen [][]span       // of each worker
+	held   [][]span       // of each worker: when what it sent to APNs was held up
 }
 
 func newBounding(j *journal, faults []fault, dialed []map[string]bool) *bounding {
-	b := &bounding{j: j, owner: make(map[uint32]int), blind: make([][]span, len(dialed)), frozen: make([][]span, len(dialed))}
+	b := &bounding{j: j, owner: make(map[uint32]int), blind: make([][]span, len(dialed)), frozen: make([][]span, len(dialed)), held: make([][]span, len(dialed))}
 	for id, c := range j.conns {
 		b.owner[id] = all
 		for w, addrs := range dialed {
@@ -128,6 +132,10 @@ func newBounding(j *journal, faults []fault, dialed []map[string]bool) *bounding
 		for w := range dialed {
 			if f.worker != all && f.worker != w {
 				continue
+			}
+			switch f.kind {
+			case slowLink + " apns", stallLink + " apns":
+				b.held[w] = append(b.held[w], s)
 			}
 			switch f.kind {
 			case killRedis,

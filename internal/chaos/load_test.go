@@ -59,7 +59,7 @@ func user(u int) string { return fmt.Sprintf("user-%d", u) }
 
 // setUp registers devices and makes ghosts of some, as an operator and as APNs
 // would.
-func (p *population) setUp(f *fleet, pushfleet string) {
+func (p *population) setUp(f *fleet) {
 	owner := make(map[int]int)
 	for u, devices := range p.healthyUsers {
 		for _, i := range devices {
@@ -78,10 +78,8 @@ func (p *population) setUp(f *fleet, pushfleet string) {
 		f.check(enc.Encode(line))
 	}
 	f.check(file.Close())
-	importing := newProcess(f.dir, "import", pushfleet, "device", "import", "--app", app, "-c", "w0.yaml", name)
-	f.check(importing.start())
-	<-importing.ended()
-	f.check(importing.err)
+	_, err = f.command("device", "import", "--app", app, name)
+	f.check(err)
 	died := time.Now().Add(-time.Hour)
 	for i := range p.ghosts {
 		f.check(f.admin("PUT", "/devices/"+p.token(i).Hex(), apnstest.Device{DeadSince: &died}, nil))
@@ -253,17 +251,12 @@ func (l *load) register() {
 		}
 		body := fmt.Appendf(nil, `{"action":"register","token":%q}`, l.p.token(i).Hex())
 		r := registration{token: i, asked: time.Now()}
-		for l.f.ctx.Err() == nil {
-			ctx, cancel := context.WithTimeout(l.f.ctx, 5*time.Second)
-			err := l.f.streams.PublishDevice(ctx, app, fmt.Sprintf("r-%d", l.number), body)
-			cancel()
-			if err == nil {
-				l.mu.Lock()
-				l.registrations = append(l.registrations, r)
-				l.mu.Unlock()
-				break
-			}
-			l.f.history.say("register: %.200v", err)
+		id := fmt.Sprintf("r-%d", l.number)
+		l.f.insist("register", func(ctx context.Context) error { return l.f.streams.PublishDevice(ctx, app, id, body) })
+		if l.f.ctx.Err() == nil {
+			l.mu.Lock()
+			l.registrations = append(l.registrations, r)
+			l.mu.Unlock()
 		}
 	}
 }

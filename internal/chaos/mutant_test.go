@@ -32,6 +32,18 @@ var mutants = []struct {
 		old: "		return v.Timestamp\n", new: "		return v.Timestamp + 1000*time.Hour.Milliseconds()\n",
 		finds: []string{"token set: removed without cause"},
 	},
+	{
+		name: "ignores a pause", file: "worker/campaign.go",
+		old:   "	r.status.Store(&st)\n	r.pace.set(st.Rate)\n",
+		new:   "	if st.State == campaign.Paused {\n		return\n	}\n	r.status.Store(&st)\n	r.pace.set(st.Rate)\n",
+		finds: []string{"campaign: sent while it was halted"},
+	},
+	{
+		name: "forgets the progress of ranges", file: "worker/process.go",
+		old:   "		m.progress = progress[i]\n",
+		new:   "		if m.progress = progress[i]; m.rng != nil {\n			m.progress = store.Progress{Attempts: progress[i].Attempts}\n		}\n",
+		finds: []string{"campaign: sent again, and no fault explains it"},
+	},
 }
 
 // TestMutants runs fleets that break a promise: each must be found out.

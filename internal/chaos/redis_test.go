@@ -26,7 +26,7 @@ func TestRedisDown(t *testing.T) {
 	defer cancel()
 	f := startFleet(ctx, t, dir, bins, 1)
 	people := newPopulation(1, 5000, 7500)
-	people.setUp(f, bins.pushfleet)
+	people.setUp(f)
 	l := newLoad(f, people, 1, 800)
 	loading, stopLoading := context.WithCancel(ctx)
 	defer stopLoading()
@@ -55,7 +55,7 @@ func TestRedisDown(t *testing.T) {
 	f.check(f.sim.stop(time.Minute))
 	j, err := readJournal(f.journal)
 	f.check(err)
-	v, err := judge(f, l, j, newBounding(j, faults, dialed), faults)
+	v, err := judge(f, l, nil, j, newBounding(j, faults, dialed), faults)
 	f.check(err)
 	report(t, plan{seed: 1}, v)
 	if v.failed() {

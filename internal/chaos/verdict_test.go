@@ -27,6 +27,7 @@ type verdict struct {
 	kills                         int
 	repeated                      int // outcomes told a second time
 	rows                          []row
+	campaigns                     []campaignRow
 	problems                      []string
 	counted                       map[string]int // problems by kind
 }
@@ -93,9 +94,13 @@ func (f *fleet) outcomes() (map[uint64]told, error) {
 		if err != nil {
 			return nil, err
 		}
+		of := strings.Split(msg.Subject(), ".")[2] // push.outcomes.<app>.…
 		for i := range o.Jobs {
 			jo := &o.Jobs[i]
-			ids := job.NewAPNsIDs(app, jo.ID)
+			ids := job.NewAPNsIDs(of, jo.ID)
+			if jo.Campaign != "" {
+				ids = job.NewAPNsIDs(of, "campaign\n"+jo.Campaign)
+			}
 			add := func(t device.Token, r job.Result) {
 				pair := apnstest.PairHash([]byte(t.Raw()), ids.ID(t))
 				e := all[pair]
@@ -122,8 +127,9 @@ func (f *fleet) outcomes() (map[uint64]told, error) {
 	}
 }
 
-// judge holds everything that is known of a run against everything else.
-func judge(f *fleet, l *load, j *journal, b *bounding, faults []fault) (*verdict, error) {
+// judge holds everything that is known of a run against everything else. c may be
+// nil: it had no campaigns.
+func judge(f *fleet, l *load, c *campaigns, j *journal, b *bounding, faults []fault) (*verdict, error) {
 	v := &verdict{why: make(map[string]int), counted: make(map[string]int)}
 	for i := range faults {
 		if strings.HasPrefix(faults[i].kind, "kill") {
@@ -164,10 +170,13 @@ func judge(f *fleet, l *load, j *journal, b *bounding, faults []fault) (*verdict
 			v.repeated += max(0, int(outcomes[pair].times)-1)
 		}
 	}
+	if c != nil {
+		v.judgeCampaigns(c, j, b, outcomes, expected)
+	}
 	for pair, n := range times {
 		v.duplicates += int(n) - 1
 		if _, ok := expected[pair]; !ok {
-			v.bad("a pair of device token and apns-id that no job has", "%016x", pair)
+			v.bad("a pair of device token and apns-id that no job and no campaign has", "%016x", pair)
 		}
 	}
 	if v.duplicates > v.bound {
