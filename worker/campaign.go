@@ -46,6 +46,7 @@ type campaigns struct {
 	// contact is when it was last certain that nothing newer is known elsewhere,
 	// nanoseconds since begun; see [Worker.keepContact].
 	contact  atomic.Int64
+	touched  bool          // there was contact at the last look; only touched by keep
 	revision atomic.Uint64 // up to which all was seen
 	begun    time.Time
 	due      chan struct{} // the steward has something to look at
@@ -71,7 +72,8 @@ type running struct {
 	plan   atomic.Pointer[compiled]
 
 	// Only touched by whoever watches the entries:
-	stop context.CancelFunc // of its intake; nil: it has none
+	stop    context.CancelFunc // of its intake; nil: it has none
+	stopped chan struct{}      // closed when the last intake has ended; nil: it had none
 }
 
 // compiled is a plan, and the start that it was made for.
@@ -226,9 +228,14 @@ func (w *Worker) goOn(ctx, work context.Context, group *sync.WaitGroup, r *runni
 		return
 	}
 	taking, stop := context.WithCancel(ctx)
-	r.stop = stop
+	before, stopped := r.stopped, make(chan struct{})
+	r.stop, r.stopped = stop, stopped
 	group.Go(func() {
+		defer close(stopped)
 		defer stop()
+		if before != nil {
+			<-before // it waits out its pull, and the lane is one's at a time
+		}
 		for taking.Err() == nil {
 			err := w.openLane(taking, r.lane)
 			if err == nil {
@@ -291,20 +298,14 @@ const (
 
 // keepContact asks JetStream, while campaigns run here, whether all that there is
 // to know of them is known, until ctx ends. A watch that stands still looks like
-// one that has nothing to tell. What has lost contact stops sending.
+// one that has nothing to tell. That contact is lost is found out by what keeps
+// messages, which waits for nobody: see [Worker.keepInProgress].
 func (w *Worker) keepContact(ctx context.Context) {
 	tick := time.NewTicker(contactInterval)
 	defer tick.Stop()
 	for {
 		if w.anyRuns() {
 			w.askContact(ctx)
-		}
-		if !w.campaigns.inContact() {
-			for _, m := range w.flight.all() {
-				if m.lane.campaign != nil {
-					m.giveUp(errNoContact)
-				}
-			}
 		}
 		select {
 		case <-tick.C:

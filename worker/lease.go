@@ -18,8 +18,9 @@ import (
 
 // pulseStops is after how long without a beat a worker does not trust what it
 // holds: with a third of an ack wait, after which messages are kept, less than
-// the shortest.
-const pulseStops = 3 * time.Second
+// the shortest; and less than a pause of a campaign may take, with which a frozen
+// process may thaw. choice: two dozen beats.
+const pulseStops = 1200 * time.Millisecond
 
 // Pulse tells whether a worker's clockwork runs: the part that keeps messages its
 // own. APNs clients ask it before they hand anything to a connection, because a
@@ -49,9 +50,15 @@ var (
 // what is unsent of messages that may be somebody else's.
 func (w *Worker) keepInProgress(messages []*message) {
 	var due []*message
-	gaveUp := false
+	touched := w.campaigns.inContact()
+	// What is sent of campaigns is given up each time, as more may have come since.
+	gaveUp := w.campaigns.touched && !touched
+	w.campaigns.touched = touched
 	now := time.Now()
 	for _, m := range messages {
+		if !touched && m.lane.campaign != nil {
+			m.giveUp(errNoContact)
+		}
 		wait := stream.AckWait(m.lane.lane)
 		m.mu.Lock()
 		age, was := now.Sub(m.touched), m.lost

@@ -64,3 +64,48 @@ func TestFrozenWorkerDropsWhatItHolds(t *testing.T) {
 		t.Errorf("duplicates: got %d, want at most %d", st.Duplicates, bound)
 	}
 }
+
+// A worker is frozen while a campaign is paused, for longer than that may take and not
+// for so long that its ranges are another's. When it thaws it sends nothing more.
+func TestFrozenWorkerHearsOfAPause(t *testing.T) {
+	r := newRig(t, "--latency", "100ms", "--streams", "10")
+	const devices = 600
+	r.must("device", "import", "--app", "shop", r.write("devices.ndjson", manyDevices(devices)))
+	w := r.workerWith("w1", "PUSHFLEET_WORKER_CONNECTIONS=1", "PUSHFLEET_WORKER_MAX_CONNECTIONS=1")
+	r.must("campaign", "create", "--app", "shop", "-f", r.write("c.yaml", `{"id":"c","audience":{"all":true},"notification":{"body":"b"}}`))
+	accepted := func(n int64) func() error {
+		return func() error {
+			st, err := r.stats()
+			if err == nil && st.Accepted-st.Duplicates < n {
+				err = fmt.Errorf("accepted %d, %d of them twice", st.Accepted, st.Duplicates)
+			}
+			return err
+		}
+	}
+	r.until("some of it", accepted(devices/4))
+	if err := w.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	r.must("campaign", "pause", "--app", "shop", "c")
+	<-time.After(2300 * time.Millisecond)
+	before, err := r.stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	<-time.After(time.Second)
+	after, err := r.stats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := after.Received - before.Received; n != 0 || before.Received >= devices {
+		t.Errorf("sent since the worker thawed: got %d, after %d of %d, want none", n, before.Received, devices)
+	}
+	r.must("campaign", "resume", "--app", "shop", "c")
+	r.until("all of it", accepted(devices))
+	if st, err := r.stats(); err != nil || st.Duplicates != 0 {
+		t.Errorf("duplicates: got %d, %v, want none", st.Duplicates, err)
+	}
+}
