@@ -2,7 +2,9 @@ package worker_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -399,5 +401,73 @@ func TestRequestedCampaigns(t *testing.T) {
 	letter := f.dead("shop", 1)[0]
 	if reason := letter.Headers().Get("Push-Reason"); !strings.Contains(reason, "nobody") {
 		t.Errorf("got the reason %q, want that the variable is unknown", reason)
+	}
+}
+
+// createForFile creates a campaign to these recipients of a file, in one range.
+func (f *fixture) createForFile(definition string, recipients ...campaign.Recipient) campaign.Status {
+	f.t.Helper()
+	st := f.create(definition)
+	r := campaign.Range{Campaign: st.ID, Devices: len(recipients), Recipients: recipients}
+	if err := f.js.PublishRanges(f.ctx, "shop", []campaign.Range{r}); err != nil {
+		f.t.Fatal(err)
+	}
+	st, err := f.js.ChangeCampaign(f.ctx, "shop", st.ID, func(s *campaign.Status) error {
+		return errors.Join(s.Load(1, int64(len(recipients)), "d"), s.Loaded(time.Now()))
+	})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return st
+}
+
+// bodies returns what each device token got, as the body of an alert.
+func (f *fixture) bodies() map[device.Token]string {
+	f.t.Helper()
+	got := make(map[device.Token]string)
+	for _, n := range f.sender.got() {
+		var p struct {
+			APS struct{ Alert struct{ Body string } }
+		}
+		if err := json.Unmarshal(n.Payload, &p); err != nil {
+			f.t.Fatalf("payload %s: %v", n.Payload, err)
+		}
+		got[n.DeviceToken] += p.APS.Alert.Body
+	}
+	return got
+}
+
+// Whoever a file names gets what the file says, once: user is the file's, and not
+// whom a device token is registered for.
+func TestCampaignToAFile(t *testing.T) {
+	f := setup(t, nil)
+	for i, user := range []string{"ada", "ada", "bob", "eve", ""} {
+		f.register(device.Registration{Token: token(i), User: user})
+	}
+	f.start(options{change: f.sendsCampaigns})
+	vars := func(code string) map[string]string { return map[string]string{"code": code} }
+	st := f.createForFile(`{"id":"file","recipients":{"variables":["code"]},"notification":{"body":"{{user|-}} {{code}};"}}`,
+		campaign.Recipient{User: "ada", Variables: vars("A")},           // two devices
+		campaign.Recipient{Token: token(2).Hex(), Variables: vars("B")}, // bob's
+		campaign.Recipient{User: "bob", Variables: vars("C")},           // named by his device token already
+		campaign.Recipient{User: "eve"},                                 // no code
+		campaign.Recipient{Token: token(4).Hex(), Variables: vars("D")}, // nobody's
+		campaign.Recipient{Token: token(5).Hex(), Variables: vars("E")}, // not registered
+		campaign.Recipient{User: "nobody", Variables: vars("F")},        // no device
+		campaign.Recipient{User: "ada", Variables: vars("G")},           // again
+		campaign.Recipient{Token: token(5).Hex(), Variables: vars("again")},
+		campaign.Recipient{User: "nobody", Variables: vars("again")},
+	)
+	f.reaches("file", campaign.Done)
+	want := map[device.Token]string{
+		token(0): "ada A;", token(1): "ada A;", token(2): "- B;", token(4): "- D;", token(5): "- E;",
+	}
+	if got := f.bodies(); !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	totals := f.totals(st)
+	wantCounts(t, totals, map[string]int64{"accepted": 5, "skipped:no value for code": 1, "skipped:no device": 1})
+	if totals.Duplicates != 0 {
+		t.Errorf("got %d duplicates, want none", totals.Duplicates)
 	}
 }

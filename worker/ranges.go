@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -94,7 +95,7 @@ func (w *Worker) target(ctx context.Context, m *message, plan *campaign.Plan) er
 	if err != nil {
 		return err
 	}
-	m.recipients = make([]recipient, 0, len(targets))
+	m.recipients = slices.Grow(m.recipients, len(targets)) // behind users without devices
 	now := w.cfg.Now()
 	var payloads []byte
 	shared := plan.Shared()
@@ -144,23 +145,28 @@ func (w *Worker) targets(ctx context.Context, m *message, plan *campaign.Plan) (
 }
 
 // fileTargets looks up the recipients of a file. A user stands for all devices
-// that can get the campaign; whoever is named twice counts once.
+// that can get the campaign; of whoever is named twice the first line counts, and a
+// device token's own line goes before its user's.
 func (w *Worker) fileTargets(ctx context.Context, m *message, plan *campaign.Plan) ([]target, error) {
 	var tokens []device.Token
 	var users []string
-	variables := make(map[device.Token]map[string]string)
-	ofUser := make(map[string]map[string]string)
+	lines := make(map[device.Token]*campaign.Recipient)
+	ofUser := make(map[string]*campaign.Recipient)
 	for i := range m.rng.Recipients {
 		r := &m.rng.Recipients[i]
 		if r.User != "" {
-			users, ofUser[r.User] = append(users, r.User), r.Variables
+			if ofUser[r.User] == nil {
+				users, ofUser[r.User] = append(users, r.User), r
+			}
 			continue
 		}
 		t, err := device.ParseToken(r.Token)
 		if err != nil {
 			return nil, fmt.Errorf("recipient %d of the range: %w", i, err)
 		}
-		tokens, variables[t] = append(tokens, t), r.Variables
+		if lines[t] == nil {
+			tokens, lines[t] = append(tokens, t), r
+		}
 	}
 	var entries []store.Entry
 	if len(tokens) > 0 {
@@ -171,6 +177,7 @@ func (w *Worker) fileTargets(ctx context.Context, m *message, plan *campaign.Pla
 			return nil, err
 		}
 	}
+	reached := make(map[string]bool, len(users))
 	if len(users) > 0 {
 		found, err := withStore(ctx, func(ctx context.Context) ([][]store.Entry, error) {
 			return w.cfg.Devices.ByUsers(ctx, m.lane.app.Name, users)
@@ -179,53 +186,60 @@ func (w *Worker) fileTargets(ctx context.Context, m *message, plan *campaign.Pla
 			return nil, err
 		}
 		for i, of := range found {
-			devices := 0
 			for _, e := range of {
 				if e.Record.Kind != plan.Job().Kind() || !e.Record.Usable() {
 					continue
 				}
-				devices++
-				if _, ok := variables[e.Token]; !ok {
-					variables[e.Token] = ofUser[users[i]]
-					entries = append(entries, e)
+				if lines[e.Token] != nil {
+					reached[users[i]] = true
+					continue
 				}
-			}
-			if devices == 0 {
-				w.addNobodyOf(m, users[i])
+				lines[e.Token] = ofUser[users[i]]
+				entries = append(entries, e)
 			}
 		}
 	}
-	return w.describe(ctx, m, entries, variables)
+	targets, err := w.describe(ctx, m, entries, lines)
+	if err != nil {
+		return nil, err
+	}
+	for i := range targets {
+		reached[targets[i].device.User] = true
+	}
+	for _, user := range users {
+		if !reached[user] {
+			w.addNobodyOf(m, user)
+		}
+	}
+	return targets, nil
 }
 
-// describe makes targets of what was looked up.
-func (w *Worker) describe(ctx context.Context, m *message, entries []store.Entry, variables map[device.Token]map[string]string) ([]target, error) {
-	type described struct {
-		devices []device.Device
-	}
+// describe makes targets of what was looked up for the lines of a file. The user of
+// a target is the line's.
+func (w *Worker) describe(ctx context.Context, m *message, entries []store.Entry, lines map[device.Token]*campaign.Recipient) ([]target, error) {
 	known := make([]store.Entry, 0, len(entries))
 	targets := make([]target, 0, len(entries))
-	seen := make(map[device.Token]bool, len(entries))
 	for _, e := range entries {
-		switch {
-		case seen[e.Token]:
-		case e.Known:
+		if e.Known {
 			known = append(known, e)
-		default:
-			targets = append(targets, target{device: &device.Device{Registration: device.Registration{Token: e.Token}}, variables: variables[e.Token]})
+			continue
 		}
-		seen[e.Token] = true
+		targets = append(targets, target{device: &device.Device{Registration: device.Registration{Token: e.Token}}, variables: lines[e.Token].Variables})
 	}
-	got, err := withStore(ctx, func(ctx context.Context) (d described, err error) {
-		d.devices, _, err = w.cfg.Campaigns.Describe(ctx, m.lane.app.Name, known, make([]device.Device, 0, len(known)))
-		return d, err
+	devices, err := withStore(ctx, func(ctx context.Context) ([]device.Device, error) {
+		devices, _, err := w.cfg.Campaigns.Describe(ctx, m.lane.app.Name, known, make([]device.Device, 0, len(known)))
+		return devices, err
 	})
 	if err != nil {
 		return nil, err
 	}
-	for i := range got.devices {
-		d := &got.devices[i]
-		targets = append(targets, target{device: d, known: true, variables: variables[d.Token]})
+	for i := range devices {
+		d, line := &devices[i], lines[devices[i].Token]
+		if line.User != "" && d.Record.User != device.KeyOf(line.User) {
+			continue // registered for somebody else since it was looked up
+		}
+		d.User = line.User
+		targets = append(targets, target{device: d, known: true, variables: line.Variables})
 	}
 	return targets, nil
 }
