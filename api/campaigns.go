@@ -22,6 +22,7 @@ type Campaigns interface {
 	Campaign(ctx context.Context, app, id string) (campaign.Status, error)
 	Campaigns(ctx context.Context, app string) ([]campaign.Status, error)
 	ChangeCampaign(ctx context.Context, app, id string, change func(*campaign.Status) error) (campaign.Status, error)
+	DeleteCampaign(ctx context.Context, app, id string) error
 }
 
 // Totals is where campaigns are counted; see [store.Store].
@@ -153,6 +154,21 @@ func readRate(d *strictjson.Decoder, c *CampaignChange) {
 	c.Rate = int(n)
 }
 
+func (a *API) deleteCampaign(c *call) (int, any, *Problem) {
+	id := c.r.PathValue("id")
+	_, err := a.cfg.Campaigns.Campaign(c.ctx, c.appName, id)
+	if err == nil {
+		err = a.cfg.Campaigns.DeleteCampaign(c.ctx, c.appName, id)
+	}
+	switch {
+	case errors.Is(err, campaign.ErrState):
+		return 0, nil, problemf(http.StatusConflict, codeWrongState, "only a campaign that has ended and is closed can be deleted: cancel it, and wait until closed is true")
+	case err != nil:
+		return 0, nil, a.campaignProblem(err)
+	}
+	return http.StatusNoContent, nil, nil
+}
+
 func (a *API) changeCampaign(c *call, change func(*campaign.Status) error) (int, any, *Problem) {
 	st, err := a.cfg.Campaigns.ChangeCampaign(c.ctx, c.appName, c.r.PathValue("id"), change)
 	if err != nil {
@@ -175,7 +191,7 @@ func (a *API) campaignProblem(err error) *Problem {
 	case errors.Is(err, stream.ErrNoCampaign):
 		return problemf(http.StatusNotFound, codeUnknownCampaign, "the app has no campaign with this id")
 	case errors.Is(err, stream.ErrCampaignExists):
-		return problemf(http.StatusConflict, codeCampaignExists, "there is another campaign with this id: ids are used once")
+		return problemf(http.StatusConflict, codeCampaignExists, "there is another campaign with this id, or was in the last 90 days: ids are used once")
 	case errors.Is(err, campaign.ErrState):
 		return problemf(http.StatusConflict, codeWrongState, "the campaign's state does not allow this: it has ended, or its recipients are still handed in")
 	case errors.Is(err, stream.ErrFull):

@@ -100,6 +100,34 @@ func TestCampaigns(t *testing.T) {
 	}
 }
 
+// A campaign can be deleted once it has ended and nothing of it is on its way.
+func TestDeleteCampaign(t *testing.T) {
+	t.Parallel()
+	f, js := setupCampaigns(t)
+	f.want(200, request{method: "POST", path: campaigns, body: spring("")})
+	refused := func(when string) {
+		t.Helper()
+		if a := f.want(409, request{method: "DELETE", path: springPath}); !strings.Contains(string(a.text), "wrong_state") || !strings.Contains(string(a.text), "closed") {
+			t.Errorf("%s: got %s, want what it takes", when, a.text)
+		}
+	}
+	refused("scheduled")
+	f.want(200, request{method: "POST", path: springPath + "/cancel"})
+	refused("not closed")
+	if _, err := js.ChangeCampaign(t.Context(), "shop", "spring sale/2027", func(st *campaign.Status) error {
+		st.Closed = true
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	f.want(403, request{method: "DELETE", path: springPath, key: f.keyFor("shop", api.ScopeRead)})
+	f.want(204, request{method: "DELETE", path: springPath})
+	f.want(404, request{method: "DELETE", path: springPath})
+	f.want(404, request{method: "GET", path: springPath})
+	// A request that comes once more does not send all of it again.
+	f.want(409, request{method: "POST", path: campaigns, body: spring("")})
+}
+
 // The counts are those of the store, ordered.
 func TestCampaignCounts(t *testing.T) {
 	t.Parallel()
@@ -225,6 +253,7 @@ func (lost) Campaigns(context.Context, string) ([]campaign.Status, error) { retu
 func (lost) ChangeCampaign(context.Context, string, string, func(*campaign.Status) error) (campaign.Status, error) {
 	return campaign.Status{}, errLost
 }
+func (lost) DeleteCampaign(context.Context, string, string) error { return errLost }
 
 // Without the queue there are no campaigns, and devices all the same.
 func TestCampaignsOutOfReach(t *testing.T) {
@@ -237,6 +266,7 @@ func TestCampaignsOutOfReach(t *testing.T) {
 		{method: "GET", path: springPath},
 		{method: "POST", path: springPath + "/cancel"},
 		{method: "PATCH", path: springPath, body: `{"rate":1}`},
+		{method: "DELETE", path: springPath},
 	} {
 		a := f.want(503, r)
 		if a.header.Get("Retry-After") == "" || !strings.Contains(string(a.text), "unavailable") {

@@ -79,7 +79,7 @@ func TestOpenAPI(t *testing.T) {
 	}
 	slices.Sort(got)
 	want := []string{
-		"DELETE /v1/apps/{app}/devices/{token}", "GET /openapi.json", "GET /v1/apps/{app}/campaigns", "GET /v1/apps/{app}/campaigns/{id}",
+		"DELETE /v1/apps/{app}/campaigns/{id}", "DELETE /v1/apps/{app}/devices/{token}", "GET /openapi.json", "GET /v1/apps/{app}/campaigns", "GET /v1/apps/{app}/campaigns/{id}",
 		"GET /v1/apps/{app}/devices/{token}", "GET /v1/apps/{app}/users/{user}/devices", "PATCH /v1/apps/{app}/campaigns/{id}",
 		"POST /v1/apps/{app}/campaigns", "POST /v1/apps/{app}/campaigns/{id}/cancel", "POST /v1/apps/{app}/campaigns/{id}/pause",
 		"POST /v1/apps/{app}/campaigns/{id}/resume", "POST /v1/apps/{app}/devices", "PUT /v1/apps/{app}/devices/{token}",

@@ -164,5 +164,13 @@ func (a *API) campaignRoutes() []route {
 			scopes:  write, handle: a.cancelCampaign,
 			out: summary, status: http.StatusOK, fails: []int{409},
 		},
+		{
+			method: http.MethodDelete, path: one, id: "deleteCampaign",
+			summary: "Delete a campaign that has ended",
+			detail: "One that is closed: it cannot be looked up any more. Campaigns go by themselves 30 days after their end. " +
+				"The id stays used for 90 days.",
+			scopes: write, handle: a.deleteCampaign,
+			status: http.StatusNoContent, fails: []int{409},
+		},
 	}
 }

@@ -72,6 +72,16 @@ func (c *Campaigns) Cancel(ctx context.Context, app, id string) (campaign.Status
 	return c.streams.ChangeCampaign(ctx, app, id, func(st *campaign.Status) error { return st.Cancel(c.now().UTC()) })
 }
 
+// Delete forgets a campaign that has ended and is closed, which workers see to within a
+// minute: its definition, state and counts cannot be looked up any more. Its id stays
+// used for 90 days.
+func (c *Campaigns) Delete(ctx context.Context, app, id string) error {
+	if _, err := c.Get(ctx, app, id); err != nil {
+		return err
+	}
+	return c.streams.DeleteCampaign(ctx, app, id)
+}
+
 // SetRate changes how many notifications per second the whole fleet sends of a
 // campaign, up to [campaign.MaxRate]; 0: as many as it can.
 func (c *Campaigns) SetRate(ctx context.Context, app, id string, rate int) (campaign.Status, error) {

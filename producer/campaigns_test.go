@@ -94,6 +94,21 @@ func TestCampaigns(t *testing.T) {
 	if _, err := c.Pause(ctx, "shop", "none"); !errors.Is(err, stream.ErrNoCampaign) {
 		t.Errorf("pause of none: got %v, want %v", err, stream.ErrNoCampaign)
 	}
+	if err := c.Delete(ctx, "shop", "spring"); !errors.Is(err, campaign.ErrState) {
+		t.Errorf("delete of one that is not closed: got %v, want %v", err, campaign.ErrState)
+	}
+	if _, err := js.ChangeCampaign(ctx, "shop", "spring", func(st *campaign.Status) error {
+		st.Closed = true
+		return nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Delete(ctx, "shop", "spring"); err != nil {
+		t.Errorf("delete: %v", err)
+	}
+	if err := c.Delete(ctx, "shop", "spring"); !errors.Is(err, stream.ErrNoCampaign) {
+		t.Errorf("delete again: got %v, want %v", err, stream.ErrNoCampaign)
+	}
 }
 
 const toFile = `{"id":"file","recipients":{"variables":["name"]},"notification":{"body":"Hi {{name|you}}"}}`

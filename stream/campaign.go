@@ -33,10 +33,13 @@ const (
 	// entry of a thousand bytes grows by three hundred until its campaign has ended,
 	// and that must not fail.
 	campaignsReserve = 4
-	// deletedTTL is how long the bucket knows that an entry was deleted, for watchers
-	// that are out of touch.
-	deletedTTL = 7 * 24 * time.Hour
+	// deletedTTL is how long the bucket knows that an entry was deleted. As long, its id
+	// is not free: what Redis has of the campaign would be taken for the new one's.
+	deletedTTL = 90 * 24 * time.Hour
 )
+
+// errDeletedCampaign: nobody can tell a request that comes once more from a new one.
+var errDeletedCampaign = fmt.Errorf("%w: it is deleted, and the id is free 90 days after that", ErrCampaignExists)
 
 func campaignKey(app, id string) string { return app + "." + SubjectToken(id) }
 
@@ -59,8 +62,8 @@ func (s *Streams) NewCampaign(ctx context.Context, app string, c *campaign.Campa
 // CreateCampaign stores a campaign that does not exist yet. If there is one of the
 // same Definition under its id, that one is returned, as it stands now, and created
 // is false: it can be called again whenever it is not known what became of the call.
-// Of another Definition, the error wraps [ErrCampaignExists]; where there is no room
-// for more campaigns, [ErrFull].
+// Of another Definition, or if it was deleted less than 90 days ago, the error wraps
+// [ErrCampaignExists]; where there is no room for more campaigns, [ErrFull].
 func (s *Streams) CreateCampaign(ctx context.Context, st campaign.Status) (_ campaign.Status, created bool, err error) {
 	for {
 		old, err := s.Campaign(ctx, st.App, st.ID)
@@ -93,10 +96,22 @@ func (s *Streams) createCampaign(ctx context.Context, st *campaign.Status) (revi
 	if err != nil {
 		return 0, err
 	}
-	if revision, err = s.campaigns.Create(ctx, campaignKey(st.App, st.ID), body); err != nil {
+	// Not Create, which takes a deleted entry for none.
+	key := campaignKey(st.App, st.ID)
+	revision, err = s.campaigns.Update(ctx, key, body, 0)
+	switch {
+	case errors.Is(err, jetstream.ErrKeyExists) && s.deleted(ctx, key):
+		return 0, errDeletedCampaign
+	case err != nil:
 		return 0, publishError("bucket "+campaignsBucket, err)
 	}
 	return revision, nil
+}
+
+// deleted reports whether the bucket knows that an entry was deleted.
+func (s *Streams) deleted(ctx context.Context, key string) bool {
+	entries, err := s.campaigns.History(ctx, key)
+	return err == nil && entries[len(entries)-1].Operation() != jetstream.KeyValuePut
 }
 
 // roomForCampaign returns nil while the bucket has room for more.
@@ -201,6 +216,7 @@ func (s *Streams) ChangeCampaign(ctx context.Context, app, id string, change fun
 
 // DeleteCampaign forgets a campaign that has ended and is closed; of another one the
 // error wraps [campaign.ErrState]. To delete one that there is not changes nothing.
+// Its id can be used again after 90 days.
 func (s *Streams) DeleteCampaign(ctx context.Context, app, id string) error {
 	st, err := s.Campaign(ctx, app, id)
 	if errors.Is(err, ErrNoCampaign) {
@@ -209,8 +225,11 @@ func (s *Streams) DeleteCampaign(ctx context.Context, app, id string) error {
 	if err != nil {
 		return err
 	}
-	if !st.Closed {
-		return fmt.Errorf("%w: cannot delete campaign %q, which is %s and not closed", campaign.ErrState, id, st.State)
+	switch {
+	case !st.Ended():
+		return fmt.Errorf("%w: cannot delete campaign %q, which is %s: it must have ended", campaign.ErrState, id, st.State)
+	case !st.Closed:
+		return fmt.Errorf("%w: cannot delete campaign %q, which is %s and not closed yet: workers close it within a minute", campaign.ErrState, id, st.State)
 	}
 	err = s.campaigns.Purge(ctx, campaignKey(app, id), jetstream.LastRevision(st.Revision), jetstream.PurgeTTL(deletedTTL))
 	if err != nil {

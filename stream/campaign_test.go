@@ -334,14 +334,22 @@ func TestDeleteCampaign(t *testing.T) {
 	js := testenv.NewJetStream(t)
 	ctx := t.Context()
 	create(t, js.Streams, newCampaign("shop", "spring"))
-	if err := js.DeleteCampaign(ctx, "shop", "spring"); !errors.Is(err, campaign.ErrState) {
-		t.Errorf("of one that has not ended: got %v, want %v", err, campaign.ErrState)
-	}
-	if _, err := js.ChangeCampaign(ctx, "shop", "spring", func(st *campaign.Status) error {
-		st.Closed = true
-		return nil
-	}); err != nil {
-		t.Fatal(err)
+	for _, step := range []struct {
+		name string
+		then func(*campaign.Status) error
+	}{
+		{"of one that has not ended", func(st *campaign.Status) error { return st.Cancel(time.Now()) }},
+		{"of one that is not closed", func(st *campaign.Status) error {
+			st.Closed = true
+			return nil
+		}},
+	} {
+		if err := js.DeleteCampaign(ctx, "shop", "spring"); !errors.Is(err, campaign.ErrState) {
+			t.Errorf("%s: got %v, want %v", step.name, err, campaign.ErrState)
+		}
+		if _, err := js.ChangeCampaign(ctx, "shop", "spring", step.then); err != nil {
+			t.Fatal(err)
+		}
 	}
 	for range 2 {
 		if err := js.DeleteCampaign(ctx, "shop", "spring"); err != nil {
@@ -364,10 +372,17 @@ func TestDeleteCampaign(t *testing.T) {
 		t.Fatal(err)
 	}
 	msg, err := st.GetLastMsgForSubject(ctx, "$KV.pushfleet-campaigns.shop.spring")
-	if err != nil || msg.Header.Get(jetstream.MsgTTLHeader) != (7*24*time.Hour).String() {
-		t.Errorf("what is left: got %v, %v, want it to go after a week", msg, err)
+	if err != nil || msg.Header.Get(jetstream.MsgTTLHeader) != (90*24*time.Hour).String() {
+		t.Errorf("what is left: got %v, %v, want it to go after 90 days", msg, err)
 	}
-	// The id can be used again.
+	// Until then the id is not free, also not for the same campaign: a request that
+	// comes once more must not send all of it again.
+	if _, created, err := js.CreateCampaign(ctx, newCampaign("shop", "spring")); created || !errors.Is(err, stream.ErrCampaignExists) {
+		t.Errorf("again: got created %t, %v, want %v", created, err, stream.ErrCampaignExists)
+	}
+	if err := st.Purge(ctx, jetstream.WithPurgeSubject("$KV.pushfleet-campaigns.shop.spring")); err != nil {
+		t.Fatal(err)
+	}
 	create(t, js.Streams, newCampaign("shop", "spring"))
 }
 

@@ -96,3 +96,11 @@ func (q *queuedCampaigns) ChangeCampaign(ctx context.Context, app, id string, ch
 	}
 	return s.ChangeCampaign(ctx, app, id, change)
 }
+
+func (q *queuedCampaigns) DeleteCampaign(ctx context.Context, app, id string) error {
+	s, err := q.reach()
+	if err != nil {
+		return err
+	}
+	return s.DeleteCampaign(ctx, app, id)
+}
