@@ -14,6 +14,7 @@ import (
 	"github.com/pushfleet/pushfleet/campaign"
 	"github.com/pushfleet/pushfleet/device"
 	"github.com/pushfleet/pushfleet/store"
+	"github.com/pushfleet/pushfleet/stream"
 	"github.com/pushfleet/pushfleet/worker"
 )
 
@@ -469,5 +470,41 @@ func TestCampaignToAFile(t *testing.T) {
 	wantCounts(t, totals, map[string]int64{"accepted": 5, "skipped:no value for code": 1, "skipped:no device": 1})
 	if totals.Duplicates != 0 {
 		t.Errorf("got %d duplicates, want none", totals.Duplicates)
+	}
+}
+
+// What has ended goes after 30 days.
+func TestStewardDeletesOldCampaigns(t *testing.T) {
+	f := setup(t, nil)
+	now := time.Now().Add(24 * time.Hour)
+	create := func(id string, age time.Duration, closed bool) {
+		t.Helper()
+		if _, _, err := f.js.CreateCampaign(f.ctx, campaign.Status{
+			App: "shop", ID: id, State: campaign.Done, Definition: []byte("{}"), EndedAt: now.Add(-age), Closed: closed,
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	gone := func(id string) {
+		t.Helper()
+		f.eventually(id+" to be deleted", func() (string, bool) {
+			_, err := f.js.Campaign(f.ctx, "shop", id)
+			return fmt.Sprint(err), errors.Is(err, stream.ErrNoCampaign)
+		})
+	}
+	const day = 24 * time.Hour
+	create("young", 30*day-time.Hour, true)
+	create("old", 30*day+time.Hour, true)
+	create("open", 30*day+time.Hour, false) // to be closed first
+	f.start(options{change: func(c *worker.Config) {
+		f.sendsCampaigns(c)
+		c.Now = func() time.Time { return now }
+	}})
+	gone("old")
+	gone("open")
+	create("later", 30*day+time.Hour, true)
+	gone("later") // by then young was looked at again
+	if _, err := f.js.Campaign(f.ctx, "shop", "young"); err != nil {
+		t.Errorf("the one of less than 30 days: got %v, want it to be there", err)
 	}
 }
