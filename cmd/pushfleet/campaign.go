@@ -36,11 +36,10 @@ choose, or the recipients of a file. docs/campaigns.md says what can be in one, 
 	}{
 		{"pause", "Send nothing more of a campaign until it is resumed", (*producer.Campaigns).Pause},
 		{"resume", "Let a paused campaign go on with the rest", (*producer.Campaigns).Resume},
-		{"cancel", "End a campaign: the rest is never sent", (*producer.Campaigns).Cancel},
 	} {
 		cmd.AddCommand(newCampaignSteer(g, s.use, s.short, s.do))
 	}
-	cmd.AddCommand(newCampaignPace(g))
+	cmd.AddCommand(newCampaignPace(g), newCampaignCancel(g), newCampaignDelete(g))
 	return cmd
 }
 

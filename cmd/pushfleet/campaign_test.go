@@ -92,8 +92,23 @@ rate: 500
 
 	later := r.write("later.json", `{"id":"later","audience":{"all":true},"notification":{"title":"Later"},"start_at":"2199-01-01T00:00:00Z"}`)
 	r.must("campaign", "create", "-f", later)
-	r.has("cancel", r.must("campaign", "cancel", "later"), "is cancelled")
-	r.has("list", r.must("campaign", "list"), "spring", "vouchers", "cancelled")
+	r.want(2, []string{"campaign", "cancel", "later"}, "no terminal to ask at: give --yes")
+	r.has("nothing is done unasked", r.must("campaign", "show", "later"), "scheduled")
+	r.has("cancel", r.must("campaign", "cancel", "later", "--yes"), "is cancelled")
+	r.must("campaign", "cancel", "later") // again: there is nothing to ask
+	r.want(1, []string{"campaign", "delete", "later", "--yes"}, "not closed yet")
+	r.until("a campaign to be closed", func() error {
+		out, err := r.cli("campaign", "delete", "vouchers")
+		if err == nil || !strings.Contains(out, "no terminal to ask at") {
+			return fmt.Errorf("%s: %w", out, err)
+		}
+		return nil
+	})
+	r.has("delete", r.must("campaign", "delete", "vouchers", "--yes"), "is deleted")
+	r.want(1, []string{"campaign", "delete", "vouchers", "--yes"}, "no such campaign")
+	r.want(1, []string{"campaign", "create", "-f", vouchers, "--recipients", people}, "free 90 days after")
+	r.want(1, []string{"campaign", "cancel", "spring", "--yes"}, "which is done")
+	r.has("list", r.must("campaign", "list"), "spring", "cancelled")
 
 	for _, tt := range []struct {
 		args []string

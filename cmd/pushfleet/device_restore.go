@@ -229,7 +229,7 @@ func confirm(in io.Reader, out io.Writer, yes bool, question string) error {
 		return nil
 	}
 	if f, ok := in.(*os.File); !ok || !term.IsTerminal(int(f.Fd())) {
-		return usagef("there is no terminal to ask at: give --yes, or --dry-run to see what would be done")
+		return usagef("there is no terminal to ask at: give --yes")
 	}
 	fmt.Fprintf(out, "%s [y/N] ", question)
 	answer, err := bufio.NewReader(in).ReadString('\n')
