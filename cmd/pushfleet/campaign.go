@@ -6,8 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,6 +21,7 @@ import (
 	"github.com/pushfleet/pushfleet/config"
 	"github.com/pushfleet/pushfleet/producer"
 	"github.com/pushfleet/pushfleet/store"
+	"github.com/pushfleet/pushfleet/stream"
 )
 
 func newCampaign(g *globals) *cobra.Command {
@@ -65,10 +69,49 @@ func withCampaigns(ctx context.Context, g *globals, app string, do func(context.
 		return err
 	}
 	defer nc.Close()
+	if err := fleetKnows(ctx, cfg, streams, app); err != nil {
+		return err
+	}
 	return do(ctx, &campaigns{Campaigns: producer.NewCampaigns(streams, nil), cfg: cfg, app: app})
 }
 
-// appOf is the app that is named, or else the only one.
+// fleetKnows refuses an app that no worker knows, where the configuration has no apps
+// to go by. While no worker runs, nobody can tell.
+func fleetKnows(ctx context.Context, cfg *config.Config, streams *stream.Streams, app string) error {
+	if len(cfg.Apps) > 0 {
+		return nil // the configuration has it: see appOf
+	}
+	present, err := streams.Present(ctx)
+	if err != nil || len(present) == 0 {
+		return err
+	}
+	known := make(map[string]bool)
+	for i := range present {
+		for _, name := range present[i].Apps {
+			known[name] = true
+		}
+	}
+	if !known[app] {
+		return usagef("--app: no worker knows %q; they know: %s", app, strings.Join(slices.Sorted(maps.Keys(known)), ", "))
+	}
+	return nil
+}
+
+// askFleet is fleetKnows for a command that needs no JetStream otherwise.
+func askFleet(ctx context.Context, cfg *config.Config, app string) error {
+	if len(cfg.Apps) > 0 {
+		return nil
+	}
+	nc, streams, err := connectNATS(ctx, cfg, "campaign", zap.NewNop())
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	return fleetKnows(ctx, cfg, streams, app)
+}
+
+// appOf is the app that is named, or else the only one. One that the configuration
+// does not have is refused, if it has any.
 func appOf(cfg *config.Config, named string) (string, error) {
 	if named == "" && len(cfg.Apps) == 1 {
 		for only := range cfg.Apps {
@@ -76,9 +119,12 @@ func appOf(cfg *config.Config, named string) (string, error) {
 		}
 	}
 	if named == "" {
-		return "", usagef("--app: must be given where there is not exactly one app configured")
+		if len(cfg.Apps) > 0 {
+			return "", usagef("--app: must be given; configured: %s", appNames(cfg))
+		}
+		return "", usagef("--app: must be given where no app is configured")
 	}
-	return named, nil
+	return named, knownApp(cfg, named)
 }
 
 func appFlag(cmd *cobra.Command, app *string) {

@@ -224,6 +224,9 @@ func previewCampaign(ctx context.Context, g *globals, f campaignCreateFlags, def
 	if err != nil {
 		return err
 	}
+	if err := askFleet(ctx, cfg, app); err != nil {
+		return err
+	}
 	return withTotals(cfg, func(set *store.Store) error {
 		var bar *bar
 		p, err := worker.NewPreview(ctx, worker.PreviewConfig{

@@ -130,3 +130,27 @@ rate: 500
 		}
 	}
 }
+
+// An app that nobody knows is refused at once, by whichever command.
+func TestCampaignOfUnknownApp(t *testing.T) {
+	r := newRig(t)
+	spring := r.write("spring.json", `{"id":"spring","audience":{"all":true},"notification":{"title":"Hello"}}`)
+	commands := [][]string{
+		{"create", "-f", spring}, {"create", "-f", spring, "--dry-run"}, {"list"}, {"show", "x"}, {"pause", "x"}, {"resume", "x"},
+		{"pace", "x", "5"}, {"cancel", "x", "--yes"}, {"delete", "x", "--yes"},
+	}
+	for _, args := range commands {
+		r.want(2, append([]string{"campaign", "--app", "shp"}, args...), `"shp" is not configured; configured: shop`)
+	}
+
+	// Without apps in the configuration, the workers know.
+	bare := *r
+	bare.config = r.write("bare.yaml", fmt.Sprintf("nats: {url: %q}\nredis: {addresses: [%q]}\n", r.natsURL, r.redisAddr))
+	bare.want(2, []string{"campaign", "list"}, "must be given where no app is configured")
+	bare.want(0, []string{"campaign", "list", "--app", "shp"}, "no campaigns") // nobody runs who would know
+	r.worker("w1")
+	for _, args := range commands {
+		bare.want(2, append([]string{"campaign", "--app", "shp"}, args...), `no worker knows "shp"; they know: shop`)
+	}
+	bare.want(0, []string{"campaign", "list", "--app", "shop"}, "no campaigns")
+}
