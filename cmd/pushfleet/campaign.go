@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,6 +20,7 @@ import (
 	"github.com/pushfleet/pushfleet/api"
 	"github.com/pushfleet/pushfleet/campaign"
 	"github.com/pushfleet/pushfleet/config"
+	"github.com/pushfleet/pushfleet/job"
 	"github.com/pushfleet/pushfleet/producer"
 	"github.com/pushfleet/pushfleet/store"
 	"github.com/pushfleet/pushfleet/stream"
@@ -158,7 +160,7 @@ some of them look like.`,
   pushfleet campaign create --app shop -f spring.yaml --dry-run
   pushfleet campaign create --app shop -f vouchers.yaml --recipients people.csv --report bad.csv`,
 		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			if f.file == "" {
 				return usagef("-f: must name the campaign's file, or - for standard input")
 			}
@@ -169,6 +171,7 @@ some of them look like.`,
 			if err != nil {
 				return err
 			}
+			defer func() { err = def.place(err) }()
 			switch {
 			case def.Recipients == nil && f.recipients != "":
 				return usagef("--recipients: the campaign has an audience; give it recipients instead")
@@ -176,10 +179,10 @@ some of them look like.`,
 				return usagef("--recipients: must name the file that the campaign is for")
 			}
 			if f.dryRun {
-				return previewCampaign(cmd.Context(), g, f, def, cmd.OutOrStdout(), cmd.ErrOrStderr())
+				return previewCampaign(cmd.Context(), g, f, def.Campaign, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
 			return withCampaigns(cmd.Context(), g, f.app, func(ctx context.Context, c *campaigns) error {
-				return c.create(ctx, f, def, cmd.OutOrStdout(), cmd.ErrOrStderr())
+				return c.create(ctx, f, def.Campaign, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			})
 		},
 	}
@@ -193,24 +196,71 @@ some of them look like.`,
 	return cmd
 }
 
+// definition is a campaign as a file has it.
+type definition struct {
+	*campaign.Campaign
+	yaml *config.Document // nil: it is JSON
+}
+
+// maxDefinition is the longest file, in bytes, with comments and all that YAML does not
+// need.
+const maxDefinition = 4 * campaign.MaxBytes
+
 // readCampaign reads a definition, JSON or YAML.
-func readCampaign(file string, stdin io.Reader) (*campaign.Campaign, error) {
-	var data []byte
-	var err error
-	if file == "-" {
-		data, err = io.ReadAll(io.LimitReader(stdin, campaign.MaxBytes+1))
-	} else {
-		data, err = os.ReadFile(file)
-	}
+func readCampaign(file string, stdin io.Reader) (*definition, error) {
+	data, err := readUpTo(file, stdin, maxDefinition)
 	if err != nil {
 		return nil, fmt.Errorf("read campaign: %w", err)
 	}
+	d := new(definition)
 	if text := bytes.TrimSpace(data); len(text) == 0 || text[0] != '{' {
-		if data, err = config.JSONOfYAML(data); err != nil {
-			return nil, fmt.Errorf("read campaign: %w", err)
+		if d.yaml, err = config.JSONOfYAML(file, data); err != nil {
+			return nil, fmt.Errorf("campaign:\n%w", err)
 		}
+		data = d.yaml.JSON
 	}
-	return campaign.Parse(data)
+	if d.Campaign, err = campaign.Parse(data); err != nil {
+		return nil, d.place(err)
+	}
+	return d, nil
+}
+
+// readUpTo reads a file, or standard input where it is called -. What is longer is an
+// error: a part of it would be another campaign.
+func readUpTo(file string, stdin io.Reader, limit int64) ([]byte, error) {
+	src := stdin
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, err //nolint:wrapcheck // it names the file
+		}
+		defer f.Close()
+		src = f
+	}
+	data, err := io.ReadAll(io.LimitReader(src, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = fmt.Errorf("%s has more than %d bytes", file, limit)
+	}
+	return data, err //nolint:wrapcheck // it names the file
+}
+
+// place says of what is wrong with the campaign where that was written, line by line.
+func (d *definition) place(err error) error {
+	var wrong *job.Invalid
+	if d.yaml == nil || !errors.As(err, &wrong) {
+		return err
+	}
+	var placed config.Invalid
+	for _, p := range wrong.Problems {
+		at := d.yaml.At(p.Path)
+		at.Message = p.Message
+		placed.Problems = append(placed.Problems, at)
+	}
+	slices.SortStableFunc(placed.Problems, func(a, b config.Problem) int { return cmp.Compare(a.Line, b.Line) })
+	if wrong.More > 0 {
+		return fmt.Errorf("campaign:\n%w\nand %d more", &placed, wrong.More)
+	}
+	return fmt.Errorf("campaign:\n%w", &placed)
 }
 
 // create creates a campaign and says what is there now.

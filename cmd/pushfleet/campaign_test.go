@@ -123,6 +123,12 @@ rate: 500
 		{[]string{"campaign", "resume", "later"}, "which is cancelled"},
 		{[]string{"campaign", "show", "nothere"}, "no such campaign"},
 		{[]string{"campaign", "pace", "spring", "fast"}, "RATE"},
+		{[]string{"campaign", "create", "-f", r.write("bad.yaml", "id: x\naudience:\n  all: yes\nnotification:\n  titel: t\nrate: 010\n")}, "bad.yaml:6:7: rate: must be a decimal number"},
+		{[]string{"campaign", "create", "-f", r.write("worse.yaml", "id: x\naudience:\n  all: yes\nnotification:\n  titel: t\nrate: 0\n")}, "worse.yaml:3:8: audience.all: must be"},
+		{[]string{"campaign", "create", "-f", filepath.Join(r.dir, "worse.yaml")}, "worse.yaml:5:10: notification.titel: "},
+		{[]string{"campaign", "create", "-f", filepath.Join(r.dir, "worse.yaml")}, "worse.yaml:6:7: rate: "},
+		{[]string{"campaign", "create", "-f", r.write("past.yaml", "id: x\naudience: {all: true}\nnotification: {title: t}\nstart_at: 2020-01-01T00:00:00Z\n")}, "past.yaml:4:11: start_at: must not be in the past"},
+		{[]string{"campaign", "create", "-f", r.write("long.yaml", "id: x\n"+strings.Repeat("# long\n", 200_000))}, "has more than 1048576 bytes"},
 	} {
 		out, err := r.cli(tt.args...)
 		if err == nil || !strings.Contains(out, tt.want) {
