@@ -204,6 +204,46 @@ func TestCreateFromFile(t *testing.T) {
 	}
 }
 
+// Whoever is named again is not sent to again, however far away that is.
+func TestCreateFromFileOnceForEach(t *testing.T) {
+	t.Parallel()
+	js := testenv.NewJetStream(t)
+	c := producer.NewCampaigns(js.Streams, noon)
+	token := strings.Repeat("0a", 32)
+	var b strings.Builder
+	b.WriteString("user,token,name\nuser-0,,A\n," + token + ",A\n")
+	for n := range 2500 {
+		fmt.Fprintf(&b, "user-%d,,N\n", n) // the first one again
+	}
+	b.WriteString("," + strings.ToUpper(token) + ",B\n" + token + ",,a user of that name\nuser-7,,B\n")
+	var bad []string
+	got, err := c.CreateFromFile(t.Context(), "shop", parse(t, toFile), producer.File{
+		Source: strings.NewReader(b.String()),
+		Bad: func(line int64, why error) error {
+			bad = append(bad, fmt.Sprint(line, ": ", why))
+			return nil
+		},
+	})
+	if err != nil || got.Devices != 2502 || got.Ranges != 3 || got.Bad != 3 {
+		t.Errorf("got %+v, %v, want 2502 in 3 ranges and 3 bad lines", got, err)
+	}
+	want := []string{"4: names the same recipient as a line before", "2504: names the same recipient as a line before", "2506: names the same recipient as a line before"}
+	if !reflect.DeepEqual(bad, want) {
+		t.Errorf("bad lines: got %q, want %q", bad, want)
+	}
+	users, _ := queued(t, js)
+	once := make(map[string]bool)
+	for _, user := range users {
+		if once[user] {
+			t.Errorf("user %q: got it twice", user)
+		}
+		once[user] = true
+	}
+	if !once[token] || len(once) != 2502 { // one of them is the device token's, without a user
+		t.Errorf("got %d users, want 2502", len(once))
+	}
+}
+
 // However often it is cut off, each recipient is handed in once.
 func TestCreateFromFileGoesOn(t *testing.T) {
 	t.Parallel()
