@@ -150,12 +150,13 @@ can be created again: its id makes sure that there is one.
 
 With --recipients it is sent to the lines of a file: CSV with a header (token or user, and
 a column for each variable) or one JSON object a line ({"token": "…", "variables": {…}}).
-Lines that cannot be used are written to --report, and the rest is sent. An interrupted
-run goes on where it was when it is started again with the same file.
+Lines that cannot be used are told in --report, and the rest is sent; so is a line that
+names somebody again. An interrupted run goes on where it was when it is started again
+with the same file.
 
-With --dry-run nothing is created: the audience is read, and it is said how many devices
-would be sent to, who would be skipped and why, how long the longest payload is, and what
-some of them look like.`,
+With --dry-run nothing is created: the audience or the file is read, and it is said how
+many devices or lines would be sent to, who would be skipped and why, how long the longest
+payload is, and what some of them look like.`,
 		Example: `  pushfleet campaign create --app shop -f spring.yaml
   pushfleet campaign create --app shop -f spring.yaml --dry-run
   pushfleet campaign create --app shop -f vouchers.yaml --recipients people.csv --report bad.csv`,
@@ -175,7 +176,7 @@ some of them look like.`,
 			switch {
 			case def.Recipients == nil && f.recipients != "":
 				return usagef("--recipients: the campaign has an audience; give it recipients instead")
-			case def.Recipients != nil && f.recipients == "" && !f.dryRun:
+			case def.Recipients != nil && f.recipients == "":
 				return usagef("--recipients: must name the file that the campaign is for")
 			}
 			if f.dryRun {
@@ -190,7 +191,7 @@ some of them look like.`,
 	fl := cmd.Flags()
 	fl.StringVarP(&f.file, "file", "f", "", "the campaign, YAML or JSON; - for standard input")
 	fl.StringVar(&f.recipients, "recipients", "", "file of recipients, CSV or JSON lines")
-	fl.StringVar(&f.report, "report", "", "where lines that cannot be used are told, as CSV: line, reason")
+	fl.StringVar(&f.report, "report", "", "CSV file that lines which cannot be used are told in: line, reason")
 	fl.BoolVar(&f.dryRun, "dry-run", false, "create nothing, say what it would do")
 	fl.StringVarP(&f.output, "output", "o", "table", "table or json")
 	return cmd
@@ -284,49 +285,6 @@ func (c *campaigns) create(ctx context.Context, f campaignCreateFlags, def *camp
 	}
 	fmt.Fprintf(out, "campaign %s of %s %s: %s, starts %s\n", st.ID, c.app, verb, st.State, st.StartAt.Local().Format(time.DateTime))
 	return nil
-}
-
-func (c *campaigns) createFromFile(ctx context.Context, f campaignCreateFlags, def *campaign.Campaign, talk io.Writer) (_ campaign.Status, created bool, err error) {
-	file, err := os.Open(f.recipients)
-	if err != nil {
-		return campaign.Status{}, false, fmt.Errorf("read recipients: %w", err)
-	}
-	defer file.Close()
-	size := int64(0)
-	if info, err := file.Stat(); err == nil {
-		size = info.Size()
-	}
-	bar := newBytesBar(talk, size, "handing in")
-	from := producer.File{Source: countingReader{file, bar}}
-	if f.report != "" {
-		report, err := os.Create(f.report)
-		if err != nil {
-			return campaign.Status{}, false, fmt.Errorf("write report: %w", err)
-		}
-		defer func() { err = errors.Join(err, report.Close()) }()
-		fmt.Fprintln(report, "line,reason")
-		from.Bad = func(line int64, why error) error {
-			_, err := fmt.Fprintf(report, "%d,%q\n", line, why.Error())
-			return err //nolint:wrapcheck // names the file
-		}
-	}
-	loaded, err := c.CreateFromFile(ctx, c.app, def, from)
-	if err != nil {
-		return loaded.Status, false, err
-	}
-	bar.finish()
-	fmt.Fprintf(talk, "%d recipients are handed in", loaded.Devices)
-	if loaded.Before > 0 {
-		fmt.Fprintf(talk, ", %d of them earlier", loaded.Before)
-	}
-	if loaded.Bad > 0 {
-		fmt.Fprintf(talk, "; %d lines cannot be used", loaded.Bad)
-		if f.report == "" {
-			fmt.Fprint(talk, " (--report FILE tells which)")
-		}
-	}
-	fmt.Fprintln(talk)
-	return loaded.Status, loaded.Created, nil
 }
 
 // newCampaignSteer makes one of the commands that change a campaign's state.

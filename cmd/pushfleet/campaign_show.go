@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -213,9 +214,6 @@ func previewCampaign(ctx context.Context, g *globals, f campaignCreateFlags, def
 	if err := def.Check(time.Now()); err != nil {
 		return err
 	}
-	if def.Recipients != nil {
-		return usagef("--dry-run: a campaign to a file has no audience to read; its lines are checked when they are handed in")
-	}
 	cfg, err := g.load()
 	if err != nil {
 		return err
@@ -226,6 +224,9 @@ func previewCampaign(ctx context.Context, g *globals, f campaignCreateFlags, def
 	}
 	if err := askFleet(ctx, cfg, app); err != nil {
 		return err
+	}
+	if def.Recipients != nil {
+		return previewFile(ctx, &f, def, out, talk)
 	}
 	return withTotals(cfg, func(set *store.Store) error {
 		var bar *bar
@@ -270,6 +271,10 @@ type shownSample struct {
 	Payload string `json:"payload"`
 }
 
+func (s *shownSample) print(out io.Writer) {
+	fmt.Fprintf(out, "\n%s:\n%s\n", cmp.Or(s.Locale, "no locale"), s.Payload)
+}
+
 func previewOf(p *worker.Preview) shownPreview {
 	shown := shownPreview{
 		Devices: p.Devices, Matched: p.Matched, Now: p.Now, Later: p.Later, Skipped: p.Skipped, Longest: p.Longest, Limit: p.Limit, Samples: []shownSample{},
@@ -301,12 +306,8 @@ func printPreview(out io.Writer, p *worker.Preview) error {
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("print preview: %w", err)
 	}
-	for _, s := range p.Samples {
-		locale := s.Locale
-		if locale == "" {
-			locale = "no locale"
-		}
-		fmt.Fprintf(out, "\n%s:\n%s\n", locale, s.Payload)
+	for _, s := range previewOf(p).Samples {
+		s.print(out)
 	}
 	if p.Matched == 0 {
 		fmt.Fprintln(out, strings.TrimSpace(`

@@ -81,13 +81,31 @@ rate: 500
 	}
 
 	vouchers := r.write("vouchers.json", `{"id":"vouchers","recipients":{"variables":["code"]},"notification":{"title":"Voucher {{code}}"}}`)
-	people := r.write("people.csv", "user,code\nu1,A\nu2,B\n,\nnobody,C\n")
+	people := r.write("people.csv", "user,code\nu1,A\nu2,B\n,\nnobody,C\nu1,D\n")
 	report := filepath.Join(r.dir, "bad.csv")
-	r.has("file", r.must("campaign", "create", "-f", vouchers, "--recipients", people, "--report", report), "3 recipients are handed in; 1 lines cannot be used")
-	bad, err := os.ReadFile(report)
-	if err != nil || !strings.HasPrefix(string(bad), "line,reason\n4,") {
-		t.Errorf("report: got %q, %v, want line 4", bad, err)
+	reported := func(want string) {
+		t.Helper()
+		if bad, err := os.ReadFile(report); err != nil || string(bad) != want {
+			t.Errorf("report: got %q, %v, want %q", bad, err, want)
+		}
+		_ = os.Remove(report)
 	}
+	const bad = "line,reason\n4,\"has neither token nor user\"\n6,\"names the same recipient as a line before\"\n"
+	r.want(0, []string{"campaign", "create", "-f", vouchers, "--recipients", people, "--report", report, "--dry-run"},
+		"3 lines can be used; 2 lines cannot be used: see "+report, "device tokens 0 users 3 bad lines 2", `"title":"Voucher A"`, "of 4096 bytes")
+	reported(bad)
+	r.want(1, []string{"campaign", "show", "vouchers"}, "no such campaign")
+	r.has("file", r.must("campaign", "create", "-f", vouchers, "--recipients", people, "--report", report), "3 recipients are handed in; 2 lines cannot be used: see "+report)
+	reported(bad)
+	r.want(2, []string{"campaign", "create", "-f", vouchers, "--recipients", people, "--report", people}, "must not be "+people)
+	r.want(2, []string{"campaign", "create", "-f", vouchers, "--recipients", people, "--report", vouchers}, "must not be "+vouchers)
+	if text, err := os.ReadFile(people); err != nil || !strings.HasPrefix(string(text), "user,code\n") {
+		t.Errorf("the file of recipients: got %q, %v, want it untouched", text, err)
+	}
+	lines := r.write("people.ndjson", `{"user":"u1","variables":{"code":"\""}}`+"\n"+`{"user":"u2","=cmd|' \"x":1}`+"\n")
+	r.has("lines of JSON", r.must("campaign", "create", "-f", vouchers, "--recipients", lines, "--report", report, "--dry-run", "--output", "json"),
+		`"users": 1`, `"bad": 1`, `"payload": "{\"aps\":{\"alert\":{\"title\":\"Voucher \\\"\"}}}"`)
+	reported("line,reason\n2,\"'=cmd|' \"\"x: is no known member\"\n")
 	r.has("file", r.must("campaign", "show", "vouchers", "--watch"), "done: ", "skipped: no device  1")
 
 	later := r.write("later.json", `{"id":"later","audience":{"all":true},"notification":{"title":"Later"},"start_at":"2199-01-01T00:00:00Z"}`)
@@ -118,6 +136,7 @@ rate: 500
 		{[]string{"campaign", "create", "-f", r.write("old.json", `{"id":"x","audience":{"all":true},"notification":{"title":"t"},"start_at":"2020-01-01T00:00:00Z"}`)}, "start_at"},
 		{[]string{"campaign", "create", "-f", r.write("other.json", `{"id":"spring","audience":{"all":true},"notification":{"title":"t"}}`)}, "another campaign with this id"},
 		{[]string{"campaign", "create", "-f", vouchers}, "--recipients"},
+		{[]string{"campaign", "create", "-f", vouchers, "--dry-run"}, "--recipients"},
 		{[]string{"campaign", "create", "-f", later, "--recipients", people}, "has an audience"},
 		{[]string{"campaign", "create"}, "-f"},
 		{[]string{"campaign", "resume", "later"}, "which is cancelled"},
