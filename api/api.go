@@ -59,6 +59,7 @@ type API struct {
 	cfg       Config
 	mux       *http.ServeMux
 	keyring   *keyring
+	meters    meters
 	registrar *registrar
 	zones     device.Zones
 	single    strictjson.Object[device.Registration] // of a PUT

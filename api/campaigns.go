@@ -61,7 +61,11 @@ func (a *API) getCampaign(c *call) (int, any, *Problem) {
 	if err != nil {
 		return 0, nil, unavailable(err)
 	}
-	return http.StatusOK, Campaign{CampaignSummary: SummaryOf(&st), Definition: CampaignDefinition(st.Definition), Counts: CountsOf(&st, &totals)}, nil
+	counts := CountsOf(&st, &totals)
+	return http.StatusOK, Campaign{
+		CampaignSummary: SummaryOf(&st), Definition: CampaignDefinition(st.Definition), Counts: counts,
+		Pace: a.meters.pace(a.cfg.Now(), &st, &counts),
+	}, nil
 }
 
 // Bounds of the list.

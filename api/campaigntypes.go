@@ -136,6 +136,7 @@ type Campaign struct {
 	CampaignSummary
 	Definition CampaignDefinition `json:"definition" doc:"The campaign as it was created."`
 	Counts     CampaignCounts     `json:"counts" doc:"What is counted of it, for 90 days."`
+	Pace
 }
 
 // CreatedCampaign is what became of a campaign that was to be created.

@@ -131,7 +131,7 @@ func (a *API) campaignRoutes() []route {
 		{
 			method: http.MethodGet, path: one, id: "getCampaign",
 			summary: "A campaign, with its counts",
-			detail:  "The counts are exact, and change while it runs.",
+			detail:  "The counts are exact, and change while it runs. How fast it goes is measured between requests to the same process.",
 			scopes:  read, handle: a.getCampaign,
 			out: reflect.TypeFor[Campaign](), status: http.StatusOK,
 		},
