@@ -78,7 +78,9 @@ func newCampaignShow(g *globals) *cobra.Command {
 		Use:   "show ID",
 		Short: "Show where a campaign stands, and its counts",
 		Long: `show prints where a campaign stands and what became of its recipients: each is counted
-once. With --watch it follows the campaign, with rate and time left, until it has ended.`,
+once. With --watch it follows the campaign, with speed and time left, until it has ended:
+a bar on a terminal, else a line every few seconds; with --output json an object a line.
+Ctrl-C leaves, and changes nothing.`,
 		Example: "  pushfleet campaign show --app shop spring-sale\n  pushfleet campaign show --app shop spring-sale --watch",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -89,7 +91,8 @@ once. With --watch it follows the campaign, with rate and time left, until it ha
 				return withTotals(c.cfg, func(set *store.Store) error {
 					s := &campaignShow{campaigns: c, set: set, id: args[0]}
 					if watch {
-						if err := s.watch(ctx, cmd.ErrOrStderr()); err != nil {
+						left, err := s.watch(ctx, output, cmd.OutOrStdout(), cmd.ErrOrStderr())
+						if err != nil || left || output == "json" {
 							return err
 						}
 					}
@@ -121,43 +124,6 @@ func (s *campaignShow) read(ctx context.Context) (campaign.Status, api.CampaignC
 		return st, api.CampaignCounts{}, err
 	}
 	return st, api.CountsOf(&st, &totals), nil
-}
-
-// watchEvery is how often a campaign is looked at.
-const watchEvery = time.Second
-
-// watch follows the campaign until it has ended.
-func (s *campaignShow) watch(ctx context.Context, talk io.Writer) error {
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	was, at := int64(-1), time.Now()
-	for {
-		st, counts, err := s.read(ctx)
-		if err != nil {
-			return err
-		}
-		settled := int64(0)
-		for _, n := range counts.Results {
-			settled += n
-		}
-		now := time.Now()
-		line := fmt.Sprintf("%s: %d settled, %d of %d devices left", st.State, settled, counts.Remaining, st.Devices)
-		if rate := float64(settled-was) / now.Sub(at).Seconds(); was >= 0 && rate > 0 && st.State == campaign.Running {
-			line += fmt.Sprintf(", %.0f/s", rate)
-			if st.Expanded {
-				line += fmt.Sprintf(", about %s left", (time.Duration(float64(counts.Remaining)/rate) * time.Second).Round(time.Second))
-			}
-		}
-		fmt.Fprintln(talk, line)
-		if was, at = settled, now; st.Ended() {
-			return nil
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return fmt.Errorf("watch campaign: %w", context.Cause(ctx))
-		}
-	}
 }
 
 func (s *campaignShow) print(ctx context.Context, out io.Writer, output string) error {

@@ -2,6 +2,7 @@ package main_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -60,7 +61,8 @@ rate: 500
 	r.has("show", r.must("campaign", "show", "spring"), "paused", "500 notifications per second")
 	r.has("pace", r.must("campaign", "pace", "spring", "0"), "as fast as it goes")
 	r.has("resume", r.must("campaign", "resume", "spring"), "is running")
-	r.has("watch", r.must("campaign", "show", "spring", "--watch"), "done: ", "remaining    0")
+	r.watched()
+	r.has("watch", r.must("campaign", "show", "spring", "--watch"), "done: 3000 settled\n", "remaining    0")
 	var shown struct {
 		State  string
 		Counts struct {
@@ -178,4 +180,53 @@ func TestCampaignOfUnknownApp(t *testing.T) {
 		bare.want(2, append([]string{"campaign", "--app", "shp"}, args...), `no worker knows "shp"; they know: shop`)
 	}
 	bare.want(0, []string{"campaign", "list", "--app", "shop"}, "no campaigns")
+}
+
+// watched follows the campaign spring, which runs, to its end, and leaves it before
+// that once.
+func (r *rig) watched() {
+	r.t.Helper()
+	r.must("campaign", "pace", "spring", "500")
+	leaves := r.start(nil, filepath.Join(r.bin, "pushfleet"), "campaign", "show", "spring", "--watch", "-c", r.config)
+	r.until("the first line", func() error {
+		if !leaves.out.contains("running: ") {
+			return errors.New(leaves.out.String())
+		}
+		return nil
+	})
+	if err := leaves.cmd.Process.Signal(os.Interrupt); err != nil {
+		r.t.Fatal(err)
+	}
+	select {
+	case err := <-leaves.done:
+		leaves.done <- err // for the clean-up
+		if err != nil {
+			r.t.Errorf("interrupted: got %v, want that it leaves:\n%s", err, leaves.out)
+		}
+	case <-r.ctx.Done():
+		r.t.Fatal("interrupted: it does not leave")
+	}
+	r.has("left", leaves.out.String(), "goes on")
+
+	out := r.must("campaign", "show", "spring", "--watch", "--output", "json")
+	type look struct {
+		State       string
+		PerSecond   *float64 `json:"per_second"`
+		SecondsLeft *int64   `json:"seconds_left"`
+		Counts      struct{ Results map[string]int }
+	}
+	var looks []look
+	fast := false
+	for line := range strings.Lines(out) {
+		var one look
+		if err := json.Unmarshal([]byte(line), &one); err != nil {
+			r.t.Fatalf("watch: line %q: %v", line, err)
+		}
+		looks = append(looks, one)
+		fast = fast || one.PerSecond != nil && *one.PerSecond > 0 && one.SecondsLeft != nil
+	}
+	last := looks[len(looks)-1]
+	if len(looks) < 3 || !fast || last.State != "done" || last.Counts.Results["accepted"] != 3000 {
+		r.t.Errorf("watch: got %d looks, the last one %+v, a speed %t, want it followed to its end:\n%s", len(looks), last, fast, out)
+	}
 }
