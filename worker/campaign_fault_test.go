@@ -102,7 +102,6 @@ func TestRangesPublishedAgain(t *testing.T) {
 		}
 		return accept(n)
 	})
-	t.Cleanup(free)
 	api, err := jetstream.New(f.js.NC)
 	if err != nil {
 		t.Fatal(err)
@@ -120,6 +119,7 @@ func TestRangesPublishedAgain(t *testing.T) {
 	f.registerMany(devices, nil)
 	f.start(options{change: f.sendsCampaigns})
 	f.start(options{name: "w2", change: f.sendsCampaigns})
+	t.Cleanup(free) // before they are stopped
 	f.create(`{"id":"twice","audience":{"all":true},"notification":{"title":"Hello"}}`)
 	var st campaign.Status
 	f.eventually("all ranges but one to be done", func() (string, bool) {

@@ -80,6 +80,10 @@ const (
 func (c *campaigns) run(ctx context.Context, during time.Duration) {
 	kinds := []string{allKind, tagKind, fileKind, rateKind, pauseKind, cancelKind}
 	c.rng.Shuffle(len(kinds), func(i, j int) { kinds[i], kinds[j] = kinds[j], kinds[i] })
+	// The one that has a worker killed does not come while another kill must be alone.
+	if i := slices.Index(kinds, pauseKind); i < 2 {
+		kinds[i], kinds[i+2] = kinds[i+2], kinds[i]
+	}
 	kinds = append([]string{quietKind}, kinds...)
 	// Two gaps are left for what the last one of each kind takes.
 	gap := min(longestGap, during/time.Duration(len(kinds)+2))
