@@ -111,7 +111,7 @@ func (a *API) getCampaigns(c *call) (int, any, *Problem) {
 
 func campaignStates() []string {
 	var words []string
-	for _, s := range []campaign.State{campaign.Loading, campaign.Scheduled, campaign.Running, campaign.Paused, campaign.Cancelled, campaign.Done} {
+	for _, s := range campaign.States() {
 		words = append(words, string(s))
 	}
 	return words

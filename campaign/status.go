@@ -24,6 +24,9 @@ const (
 	Done      State = "done"
 )
 
+// States returns all of them, in the order in which a campaign may come through them.
+func States() []State { return []State{Loading, Scheduled, Running, Paused, Cancelled, Done} }
+
 // ErrState is what errors of changes wrap that the state of a campaign does not
 // allow.
 var ErrState = errors.New("campaign: not in this state")

@@ -70,6 +70,7 @@ type running struct {
 
 	status atomic.Pointer[campaign.Status]
 	plan   atomic.Pointer[compiled]
+	left   atomic.Pointer[leftAt] // when this worker last looked after it; nil: never
 
 	// Only touched by whoever watches the entries:
 	stop    context.CancelFunc // of its intake; nil: it has none
@@ -91,8 +92,11 @@ func (r *running) runs() bool { return r.status.Load().State == campaign.Running
 func (r *running) root() string { return "campaign\n" + r.id }
 
 // inContact reports whether the states of campaigns are known.
-func (c *campaigns) inContact() bool {
-	return time.Since(c.begun)-time.Duration(c.contact.Load()) < contactFor
+func (c *campaigns) inContact() bool { return c.sinceContact() < contactFor }
+
+// sinceContact is how long ago they were known for certain.
+func (c *campaigns) sinceContact() time.Duration {
+	return time.Since(c.begun) - time.Duration(c.contact.Load())
 }
 
 func (c *campaigns) all() []*running {

@@ -54,7 +54,7 @@ func newMetrics(reg prometheus.Registerer, w *Worker) *metrics {
 		m.known[string(r)] = true
 	}
 	for _, r := range []string{
-		"", "no device", "no credential", "replaced", "deleted", "pruned", "invalid", reasonCancelled,
+		"", "no device", "no credential", "replaced", "deleted", "pruned", "invalid", reasonCancelled, labelNoValue,
 		campaign.ReasonControl, campaign.ReasonQuiet, campaign.ReasonLocalPassed, campaign.ReasonExpiresFirst, campaign.ReasonCap, campaign.ReasonTooLarge, string(causeNotSent), string(causeStopped), string(causeUnknown), string(cause4xx), string(cause5xx), string(causeOther),
 	} {
 		m.known[r] = true
@@ -65,6 +65,9 @@ func newMetrics(reg prometheus.Registerer, w *Worker) *metrics {
 				Name: "pushfleet_worker_notifications_held",
 				Help: "Notifications that the worker holds.",
 			}, func() float64 { return float64(w.room.inUse()) }))
+		if w.cfg.Campaigns != nil {
+			reg.MustRegister(newCampaignMetrics(w))
+		}
 	}
 	return m
 }

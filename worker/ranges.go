@@ -274,9 +274,10 @@ func (w *Worker) recognise(m *message, t *target) (r recipient, open bool) {
 // weigh decides about one device whose place is open: now, later or not at all.
 // A rendered payload is appended to payloads, or to a new piece of them; that is returned.
 func (w *Worker) weigh(m *message, plan *campaign.Plan, t *target, r *recipient, shared, payloads []byte, now time.Time) []byte {
-	skip := func(reason string) {
-		m.addOther(w, r, job.Recipient{DeviceToken: r.token, Result: job.Skipped, Reason: reason, Generation: r.generation}, reason)
+	skipAs := func(reason, label string) {
+		m.addOther(w, r, job.Recipient{DeviceToken: r.token, Result: job.Skipped, Reason: reason, Generation: r.generation}, label)
 	}
+	skip := func(reason string) { skipAs(reason, reason) }
 	if w.cancelled(m) {
 		skip(reasonCancelled)
 		return payloads
@@ -309,7 +310,7 @@ func (w *Worker) weigh(m *message, plan *campaign.Plan, t *target, r *recipient,
 		var missing *campaign.MissingError
 		switch {
 		case errors.As(err, &missing):
-			skip(missing.Error())
+			skipAs(missing.Error(), labelNoValue)
 		default:
 			skip(campaign.ReasonTooLarge)
 		}
@@ -323,6 +324,9 @@ func (w *Worker) weigh(m *message, plan *campaign.Plan, t *target, r *recipient,
 const (
 	reasonNoDevice  = "no device"
 	reasonCancelled = "cancelled"
+
+	// labelNoValue is what metrics call the reason of a [campaign.MissingError].
+	labelNoValue = "no value"
 )
 
 // spare asks whether users have had enough, and skips what is for those who have.

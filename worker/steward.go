@@ -312,8 +312,12 @@ func (w *Worker) finishCampaign(ctx context.Context, r *running) error {
 	totals, err := withStore(ctx, func(ctx context.Context) (store.Totals, error) {
 		return w.cfg.Campaigns.CampaignTotals(ctx, r.app.Name, r.id, st.Ranges)
 	})
-	if err != nil || totals.Ranges < int64(st.Ranges) {
+	if err != nil {
 		return err
+	}
+	r.left.Store(&leftAt{devices: max(0, st.Devices-totals.Devices), at: time.Now()})
+	if totals.Ranges < int64(st.Ranges) {
+		return nil
 	}
 	// A range stays in the queue while a rejection in it may still be taken back.
 	left, err := w.cfg.Streams.RangesLeft(ctx, r.app.Name, r.id)
