@@ -101,6 +101,10 @@ func goldenOutcomes() map[string]*job.Outcomes {
 			{ID: "spring/0", Sequence: 22, Attempt: 1, Campaign: "spring", Devices: 1000, Whole: true, Complete: true, Total: 1, Accepted: []device.Token{token}},
 			{ID: "spring/4711", Sequence: 23, Attempt: 2, Campaign: "spring", Range: 4711, Devices: 812, Others: []job.Recipient{{DeviceToken: token, Result: job.Skipped, Reason: "quiet hours"}}},
 		}},
+		"timed": {App: "shop", Worker: "w1", At: at, Jobs: []job.JobOutcome{{
+			ID: "o-1", Sequence: 24, QueuedAt: at.Add(-time.Second), TakenAt: at.Add(-900 * time.Millisecond), SentAt: at.Add(-899 * time.Millisecond),
+			Attempt: 1, Environment: device.Production, Whole: true, Complete: true, Total: 1, Accepted: []device.Token{token},
+		}}},
 		"newer-worker": {App: "shop", Lane: job.Bulk, Jobs: []job.JobOutcome{{ID: "j", Others: []job.Recipient{{Result: "postponed"}}}}},
 	}
 }

@@ -38,7 +38,11 @@ type JobOutcome struct {
 	Root     string // id of the job that a redriven one continues; empty for others
 	Sequence uint64 // place in JOBS
 	QueuedAt time.Time
-	Attempt  int // retry round, from 1
+	// TakenAt is when the worker got the message at this delivery, and SentAt when it
+	// handed the first of it to APNs, by the worker's clock. Millisecond resolution;
+	// zero: not told, and SentAt also where nothing was sent.
+	TakenAt, SentAt time.Time
+	Attempt         int // retry round, from 1
 
 	// Campaign is the id of the campaign that this is a range of, and Range the number
 	// of it, from 0; empty: it is a job. Devices are how many devices the whole range

@@ -38,6 +38,8 @@ var jobOutcomeObject = newObject(
 	integer("seq", "Place in the stream of jobs.", 0, math.MaxInt64-1, "",
 		plain(func(j *JobOutcome) *uint64 { return &j.Sequence })),
 	milliseconds("queued_at", "When JetStream stored the job", func(j *JobOutcome) *time.Time { return &j.QueuedAt }),
+	milliseconds("taken_at", "When the worker got the job at this delivery, by its clock", func(j *JobOutcome) *time.Time { return &j.TakenAt }),
+	milliseconds("sent_at", "When it handed the first notification of it to APNs; absent where nothing was sent", func(j *JobOutcome) *time.Time { return &j.SentAt }),
 	integer("attempt", "Retry round, from 1.", 0, math.MaxInt32, "",
 		plain(func(j *JobOutcome) *int { return &j.Attempt })),
 	text("campaign", "Of a range of a campaign: the campaign's id.",

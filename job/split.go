@@ -150,7 +150,7 @@ const (
 
 // jobBytes is the size of a job without recipients.
 func jobBytes(j *JobOutcome) int {
-	const numbers, flags, lists, texts = 7, 2, 3, 4
+	const numbers, flags, lists, texts = 9, 2, 3, 4
 	return (numbers+flags+lists+texts)*perName + numbers*digits + stringBytes(j.ID) + stringBytes(j.Root) + stringBytes(j.Campaign) + len(`"production"`) + flags*len("true") + lists*len("[]")
 }
 

@@ -117,7 +117,7 @@ func (w *Worker) publish(m *message, outcomes []job.JobOutcome, next func()) {
 func (m *message) outcomes(complete bool) []job.JobOutcome {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	base := job.JobOutcome{ID: m.id, Root: m.continues(), Sequence: m.in.Sequence, QueuedAt: m.in.StoredAt, Attempt: m.progress.Attempts + 1}
+	base := job.JobOutcome{ID: m.id, Root: m.continues(), Sequence: m.in.Sequence, QueuedAt: m.in.StoredAt, TakenAt: m.in.ReceivedAt, SentAt: m.startedAt, Attempt: m.progress.Attempts + 1}
 	if m.rng != nil {
 		base.Campaign, base.Range, base.Devices = m.rng.Campaign, m.rng.Number, m.rng.Devices
 	}

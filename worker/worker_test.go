@@ -34,6 +34,9 @@ func TestJobIsSentAndSettled(t *testing.T) {
 	if o := got[0]; !o.Whole || o.Total != 3 || o.Environment != device.Production || o.Attempt != 1 {
 		t.Errorf("outcome: got %+v, want all of the job in one", o)
 	}
+	if o := got[0]; o.QueuedAt.IsZero() || o.TakenAt.Before(o.QueuedAt) || o.SentAt.Before(o.TakenAt) || o.SentAt.After(time.Now()) {
+		t.Errorf("outcome: got queued at %s, taken at %s, sent at %s, want one after the other", o.QueuedAt, o.TakenAt, o.SentAt)
+	}
 	f.drained()
 	sent := f.sender.got()
 	if len(sent) != 3 {
