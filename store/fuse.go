@@ -218,7 +218,7 @@ func (s *Store) TakeBack(ctx context.Context, app string, list []Rejection) (Tak
 		if !ok {
 			n = len(holds)
 			byJob[k] = n
-			holds = append(holds, call{keys: progressKeys(k), args: []any{int(k.ttl().Seconds()), int(totalsTTL.Seconds())}})
+			holds = append(holds, call{keys: progressKeys(k), args: []any{s.progressSeconds(k), int(totalsTTL.Seconds())}})
 		}
 		holds[n].args = append(holds[n].args, hashField(job.RecipientHash(list[i].Token)), list[i].Sequence)
 	}

@@ -24,7 +24,7 @@ import (
 //
 // and of jobs:
 //
-//	pf:{j:<app>/<lane>/<id>}:p    HASH    done, by, total, retry_at, attempts, n:<result>, duplicates, keep, told, held
+//	pf:{j:<app>/<lane>/<id>}:p    HASH    done, by, total, retry_at, attempts, n:<result>, duplicates, keep, told, held, o:<sequence of an outcome>
 //	pf:{j:<app>/<lane>/<id>}:s    HASH    recipient's hash -> "m…", "r…" or a sequence (progress_part.lua)
 //	pf:{j:<app>/<lane>/<id>}:h    SET     hashes of recipients whose rejection was taken back (progress_hold.lua)
 //	pf:guard:<app>/<lane>/<id>    STRING  place in JOBS of the message that has the id

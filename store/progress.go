@@ -16,8 +16,6 @@ import (
 )
 
 const (
-	// progressTTL is how long what is known of a job outlives its last change.
-	progressTTL = 24 * time.Hour
 	// settledTTL is how long a complete job keeps the hashes of its recipients: as
 	// long as a recorder may go back and apply outcomes again, with room to spare.
 	settledTTL = time.Hour
@@ -46,16 +44,16 @@ type JobKey struct {
 
 func (k JobKey) isRange() bool { return k.Campaign != "" }
 
-// seconds is ttl as scripts take it.
-func (k JobKey) seconds() int { return int(k.ttl() / time.Second) }
-
-// ttl is how long progress outlives its last change.
-func (k JobKey) ttl() time.Duration {
+// progressTTL is how long progress outlives its last change.
+func (s *Store) progressTTL(k JobKey) time.Duration {
 	if k.isRange() {
 		return rangeTTL
 	}
-	return progressTTL
+	return s.cfg.KeepJobs
 }
+
+// progressSeconds is progressTTL as scripts take it.
+func (s *Store) progressSeconds(k JobKey) int { return int(s.progressTTL(k) / time.Second) }
 
 func (k JobKey) String() string {
 	if k.isRange() {
@@ -220,7 +218,7 @@ func (s *Store) MarkSettled(ctx context.Context, marks []Mark) error {
 	for i, m := range marks {
 		fields := hashFields(len(m.Recipients), func(j int) uint64 { return m.Recipients[j].Hash })
 		args := make([]any, 0, 1+2*len(m.Recipients))
-		args = append(args, m.Job.seconds())
+		args = append(args, s.progressSeconds(m.Job))
 		for j := range m.Recipients {
 			r := &m.Recipients[j]
 			args = append(args, &fields[j])
@@ -284,7 +282,7 @@ type HandBack struct {
 
 // HandBack remembers when a job may be tried again.
 func (s *Store) HandBack(ctx context.Context, k JobKey, h HandBack) error {
-	args := []any{k.seconds(), h.RetryAt.UnixMilli(), h.Attempts}
+	args := []any{s.progressSeconds(k), h.RetryAt.UnixMilli(), h.Attempts}
 	for hash, wait := range h.Waiting {
 		args = append(args, hashField(hash), fmt.Sprintf("r%d,%d", wait.Attempts, wait.RetryAt.UnixMilli()))
 	}
@@ -392,7 +390,7 @@ func (st *Settlement) isWhole() bool { return st.Whole && st.Complete && st.Keep
 
 func (s *Store) wholeCall(st *Settlement) call {
 	args := make([]any, 0, 7)
-	args = append(args, st.Job.seconds(), totalsSeconds, &st.Sequence, &st.Total, st.Devices)
+	args = append(args, s.progressSeconds(st.Job), totalsSeconds, &st.Sequence, &st.Total, st.Devices)
 	counts := map[string]int{string(job.Accepted): len(st.Accepted)} // most often that is all
 	for i := range st.Results {
 		counts[*st.label(i)]++
@@ -419,7 +417,7 @@ func (s *Store) partCall(st *Settlement) call {
 		return st.Hashes[i-accepted]
 	})
 	args := make([]any, 0, 8+2*n)
-	args = append(args, st.Job.seconds(), totalsSeconds, &st.Sequence, complete, &st.Total, st.Devices, settledSeconds, st.Keep.Milliseconds())
+	args = append(args, s.progressSeconds(st.Job), totalsSeconds, &st.Sequence, complete, &st.Total, st.Devices, settledSeconds, st.Keep.Milliseconds())
 	for i := range fields {
 		result := any(string(job.Accepted))
 		if i >= accepted {

@@ -750,6 +750,9 @@ func TestConfigValidate(t *testing.T) {
 		{store.Config{Buckets: -4}, "power of two"},
 		{store.Config{Buckets: 1 << 25}, "power of two"},
 		{store.Config{Remember: -1}, "remember"},
+		{store.Config{KeepJobs: store.MaxKeepJobs}, ""},
+		{store.Config{KeepJobs: store.DefaultKeepJobs - 1}, "keep jobs"},
+		{store.Config{KeepJobs: store.MaxKeepJobs + 1}, "keep jobs"},
 	} {
 		err := tt.cfg.Validate()
 		if (err == nil) != (tt.want == "") || err != nil && !strings.Contains(err.Error(), tt.want) {

@@ -19,6 +19,13 @@ const DefaultBuckets = 1024
 // choice: long enough to notice a mistake and undo it.
 const DefaultRemember = 30 * 24 * time.Hour
 
+// DefaultKeepJobs is how long what is known of a job is kept if the Config does not
+// say, and the least that it may be: as long as the job's id is guarded.
+const DefaultKeepJobs = guardTTL
+
+// MaxKeepJobs is the most: OUTCOMES, which has the recipients, keeps a week.
+const MaxKeepJobs = 7 * 24 * time.Hour
+
 // Config says how a [Store] works. The zero value is good for most.
 type Config struct {
 	// Buckets is the bucket count of apps that have nothing in the token set yet:
@@ -48,6 +55,10 @@ type Config struct {
 	// FuseWindow is how far back the fuse looks; zero is [DefaultFuseWindow]. It must
 	// be the same in the whole fleet.
 	FuseWindow time.Duration
+
+	// KeepJobs is how long what is known of a job outlives its last change, from
+	// [DefaultKeepJobs], which is zero, to [MaxKeepJobs].
+	KeepJobs time.Duration
 
 	// Clock tells the time that goes into records. Nil is the Redis server's
 	// clock: one clock for the whole fleet, whatever the machines' own say.
@@ -90,6 +101,9 @@ func New(client redis.UniversalClient, cfg Config) *Store {
 	if cfg.FuseWindow == 0 {
 		cfg.FuseWindow = DefaultFuseWindow
 	}
+	if cfg.KeepJobs == 0 {
+		cfg.KeepJobs = DefaultKeepJobs
+	}
 	return &Store{
 		client:       client,
 		cfg:          cfg,
@@ -116,6 +130,9 @@ func (c Config) Validate() error {
 	}
 	if c.FuseWindow < 0 {
 		errs = append(errs, fmt.Errorf("store: fuse window must not be negative, got %s", c.FuseWindow))
+	}
+	if c.KeepJobs != 0 && (c.KeepJobs < DefaultKeepJobs || c.KeepJobs > MaxKeepJobs) {
+		errs = append(errs, fmt.Errorf("store: keep jobs must be %s to %s, got %s", DefaultKeepJobs, MaxKeepJobs, c.KeepJobs))
 	}
 	return errors.Join(errs...)
 }

@@ -51,6 +51,12 @@ for from = 9, #ARGV, 400 do
   end
 end
 for label, n in pairs(labels) do count('n:' .. label, n) end
+-- Where the outcomes of a job are in OUTCOMES, for who asks for its status; not of a
+-- range, whose outcomes have a subject of their own. Bounded, so that the hash stays a
+-- listpack; a field of its own with a number in it, as workers of before this expect.
+if counted > 0 and not KEYS[4] and redis.call('HLEN', KEYS[1]) < 96 then
+  redis.call('HSET', KEYS[1], 'o:' .. seq, '1')
+end
 if duplicates > 0 and redis.call('HSETNX', KEYS[1], 'd:' .. seq .. ':' .. ARGV[9], duplicates) == 0 then
   duplicates = 0
 end
