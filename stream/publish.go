@@ -20,8 +20,15 @@ const (
 	publishTimeout = 10 * time.Second
 )
 
-// ErrFull is returned where JetStream has no room for what was published.
-var ErrFull = errors.New("stream: no room")
+// Errors of publishing.
+var (
+	// ErrFull: JetStream has no room for what was published.
+	ErrFull = errors.New("stream: no room")
+	// ErrBusy: too many answers of JetStream are outstanding. Nothing was published.
+	ErrBusy = errors.New("stream: too many answers are outstanding")
+	// ErrTooLarge: the message is larger than the server takes.
+	ErrTooLarge = errors.New("stream: larger than the server takes")
+)
 
 // Published says where a job was stored.
 type Published struct {
@@ -58,7 +65,28 @@ func (s *Streams) PublishJobAsync(app string, lane job.Lane, j *job.Job) (*Pendi
 	if err != nil {
 		return nil, err
 	}
-	future, err := s.js.PublishMsgAsync(msg, jetstream.WithStallWait(publishTimeout))
+	return s.publishPending(msg, j, publishTimeout)
+}
+
+// PublishParsed publishes a job that [job.Parse] has read from body: it is not checked
+// again, and stored as it came, but for long lists of device tokens, which are half the
+// size as bytes. Of a body that has another id than the job, such as none, nil must be
+// given. PublishParsed does not wait for the answer, and blocks for nothing: while too
+// many are outstanding, the error is [ErrBusy]. What is published must not be changed
+// until [Pending.Wait] has returned.
+func (s *Streams) PublishParsed(app string, lane job.Lane, j *job.Job, body []byte) (*Pending, error) {
+	msg, err := parsedMessage(app, lane, j, body)
+	if err != nil {
+		return nil, err
+	}
+	return s.publishPending(msg, j, noStall)
+}
+
+// noStall is the least that can be asked for.
+const noStall = time.Nanosecond
+
+func (s *Streams) publishPending(msg *nats.Msg, j *job.Job, stall time.Duration) (*Pending, error) {
+	future, err := s.js.PublishMsgAsync(msg, jetstream.WithStallWait(stall))
 	if err != nil {
 		return nil, publishError(msg.Subject, err)
 	}
@@ -84,15 +112,24 @@ func jobMessage(app string, lane job.Lane, j *job.Job) (*nats.Msg, error) {
 	if err := j.Validate(); err != nil {
 		return nil, err
 	}
+	return parsedMessage(app, lane, j, nil)
+}
+
+// parsedMessage is the message of a job that is valid. body is its JSON; nil: it is
+// made.
+func parsedMessage(app string, lane job.Lane, j *job.Job, body []byte) (*nats.Msg, error) {
 	msg := nats.NewMsg(JobsSubject(app, lane))
 	if j.ID != "" {
 		msg.Header.Set(jetstream.MsgIDHeader, MsgID(app, lane, j.ID))
 	}
 	var err error
+	switch {
 	// JSON is for everyone; a long list of device tokens is half the size as bytes.
-	if len(j.To.Tokens) > 16 {
+	case len(j.To.Tokens) > 16:
 		msg.Data, err = job.AppendCompact(nil, j)
-	} else {
+	case body != nil:
+		msg.Data = body
+	default:
 		msg.Data, err = j.MarshalJSON()
 	}
 	if err != nil {
@@ -120,6 +157,12 @@ func publishError(subject string, err error) error {
 		case 10023, 10047, 10077: // insufficient resources; storage exceeded; maximum bytes
 			return fmt.Errorf("publish to %s: %w: %w", subject, ErrFull, err)
 		}
+	}
+	switch {
+	case errors.Is(err, jetstream.ErrTooManyStalledMsgs):
+		return fmt.Errorf("publish to %s: %w", subject, ErrBusy)
+	case errors.Is(err, nats.ErrMaxPayload):
+		return fmt.Errorf("publish to %s: %w: %w", subject, ErrTooLarge, err)
 	}
 	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) {
 		return fmt.Errorf("publish to %s: no stream answers there: %w", subject, err)

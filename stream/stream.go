@@ -76,6 +76,8 @@ type Streams struct {
 	state     jetstream.KeyValue
 	campaigns jetstream.KeyValue
 	replicas  int // of what is made
+
+	byName map[string]jetstream.Stream // JOBS and OUTCOMES, to read from
 }
 
 // Open checks the server, makes the streams and buckets exist, and returns
@@ -105,6 +107,12 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Streams, error) {
 	for _, want := range definitions(cfg) {
 		if err := s.ensure(ctx, want); err != nil {
 			return nil, err
+		}
+	}
+	s.byName = make(map[string]jetstream.Stream)
+	for _, name := range []string{Jobs, Outcomes} {
+		if s.byName[name], err = js.Stream(ctx, name); err != nil {
+			return nil, fmt.Errorf("open stream %s: %w", name, err)
 		}
 	}
 	if s.campaigns, err = js.KeyValue(ctx, campaignsBucket); err != nil {

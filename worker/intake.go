@@ -1,12 +1,9 @@
 package worker
 
 import (
-	"cmp"
 	"context"
-	"fmt"
 	"sync"
 	"time"
-	"unicode/utf8"
 
 	"go.uber.org/zap"
 
@@ -169,21 +166,8 @@ func decode(l *lane, in *stream.Message) *message {
 		return m
 	}
 	m.cost = max(m.cost, m.job.To.Len())
-	m.id, m.root, m.bad = identify(in, m.job)
+	m.id, m.root, m.bad = in.Identity(m.job)
 	return m
-}
-
-// identify returns a job's own id and its root. They differ in a redriven job:
-// its body is that of the job which it continues, with the id in it.
-func identify(in *stream.Message, j *job.Job) (id, root string, err error) {
-	for _, name := range [...]string{stream.HeaderID, stream.HeaderRoot} {
-		if v := in.Header(name); len(v) > job.MaxIDBytes || !utf8.ValidString(v) {
-			return "", "", fmt.Errorf("header %s: must be at most %d bytes of UTF-8", name, job.MaxIDBytes)
-		}
-	}
-	id = cmp.Or(in.Header(stream.HeaderID), j.ID, stream.SequenceID(in.Sequence))
-	root = cmp.Or(in.Header(stream.HeaderRoot), j.ID, id)
-	return id, root, nil
 }
 
 // fits reports whether more room than was taken is free anyway.

@@ -176,7 +176,7 @@ func (w *Worker) buryStray(ctx context.Context, in *stream.Message) error {
 		letter.Reason = err.Error()
 	}
 	if j, err := job.Parse(in.Data); err == nil {
-		if _, letter.Root, err = identify(in, j); err == nil {
+		if _, letter.Root, err = in.Identity(j); err == nil {
 			letter.Recipients = j.To.Len()
 			letter.Expires, _ = j.Expiration(in.FirstStored()).Time()
 		}
