@@ -32,11 +32,16 @@ type Config struct {
 	Campaigns Campaigns
 	Totals    Totals
 
+	// Queue and Jobs, together: where notifications are handed in, and what is known of
+	// them. nil: there are no routes for them.
+	Queue Queue
+	Jobs  Jobs
+
 	Apps map[string]App // by name; not changed afterwards
 
 	// RateLimit is how many requests a second each API key may make here, with
-	// bursts of a second's worth; a batch counts as many as it has devices. Zero:
-	// without limit.
+	// bursts of a second's worth; a batch counts as many as it has devices or jobs.
+	// Zero: without limit.
 	RateLimit int
 	// MaxBatchBytes is the most bytes of the body of a batch. Zero is
 	// [DefaultMaxBatchBytes].
@@ -61,11 +66,14 @@ type API struct {
 	keyring   *keyring
 	meters    meters
 	registrar *registrar
-	zones     device.Zones
-	single    strictjson.Object[device.Registration] // of a PUT
-	item      strictjson.Object[device.Registration] // of a batch
-	document  []byte                                 // OpenAPI
-	logged    rate.Sometimes
+	metrics   *metrics
+
+	publishing room
+	zones      device.Zones
+	single     strictjson.Object[device.Registration] // of a PUT
+	item       strictjson.Object[device.Registration] // of a batch
+	document   []byte                                 // OpenAPI
+	logged     rate.Sometimes
 }
 
 // New returns the API. Close it when nothing is served by it any more.
@@ -76,6 +84,9 @@ func New(cfg Config) (*API, error) {
 	}
 	if (cfg.Campaigns == nil) != (cfg.Totals == nil) {
 		errs = append(errs, errors.New("api: needs campaigns and their totals, or neither"))
+	}
+	if (cfg.Queue == nil) != (cfg.Jobs == nil) {
+		errs = append(errs, errors.New("api: needs a queue and what is known of jobs, or neither"))
 	}
 	if cfg.RateLimit < 0 || cfg.MaxBatchBytes < 0 {
 		errs = append(errs, errors.New("api: limits must not be negative"))
@@ -106,7 +117,8 @@ func New(cfg Config) (*API, error) {
 		logged: rate.Sometimes{First: 1, Interval: time.Second},
 	}
 	a.single, a.item = device.RegistrationMembers(&a.zones, false), device.RegistrationMembers(&a.zones, true)
-	m := newMetrics(cfg.Metrics, func() int { return a.registrar.queued() })
+	m := newMetrics(cfg.Metrics, func() int { return a.registrar.queued() }, func() int64 { return a.publishing.used.Load() })
+	a.metrics = m
 	a.registrar = newRegistrar(cfg.Registrations, m.batch)
 	routes := a.routes()
 	for i := range routes {

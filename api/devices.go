@@ -18,6 +18,8 @@ type TokenSet interface {
 	Device(ctx context.Context, app string, t device.Token) (d device.Device, ok bool, err error)
 	// ByUsers returns, for each user, the device tokens that are not removed.
 	ByUsers(ctx context.Context, app string, users []string) ([][]store.Entry, error)
+	// ByInstalls is ByUsers for installations of the app.
+	ByInstalls(ctx context.Context, app string, installs []string) ([][]store.Entry, error)
 	// Delete removes a device token, and reports whether it was there.
 	Delete(ctx context.Context, app string, t device.Token, reason device.Reason) (bool, error)
 }

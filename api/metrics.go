@@ -12,9 +12,10 @@ type metrics struct {
 	requests *prometheus.CounterVec
 	seconds  *prometheus.HistogramVec
 	batch    prometheus.Histogram
+	jobs     *prometheus.CounterVec
 }
 
-func newMetrics(reg prometheus.Registerer, queued func() int) *metrics {
+func newMetrics(reg prometheus.Registerer, queued func() int, publishing func() int64) *metrics {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pushfleet_http_requests_total",
@@ -30,12 +31,19 @@ func newMetrics(reg prometheus.Registerer, queued func() int) *metrics {
 			Help:    "Registrations that came one by one and went into one call to the token set.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 10),
 		}),
+		jobs: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "pushfleet_api_jobs_total",
+			Help: "Valid jobs that came over HTTP: stored, duplicate, or the code of the problem that kept them from being stored.",
+		}, []string{"app", "lane", "result"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.requests, m.seconds, m.batch, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		reg.MustRegister(m.requests, m.seconds, m.batch, m.jobs, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "pushfleet_api_registrations_waiting",
 			Help: "Registrations that wait for a call to the token set.",
-		}, func() float64 { return float64(queued()) }))
+		}, func() float64 { return float64(queued()) }), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "pushfleet_api_jobs_publishing",
+			Help: "Jobs that came over HTTP and wait for JetStream's answer.",
+		}, func() float64 { return float64(publishing()) }))
 	}
 	return m
 }

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"encoding/json"
 	"net/http"
 	"reflect"
@@ -63,25 +64,20 @@ func operation(rt *route, reg huma.Registry, problem *huma.Schema) *huma.Operati
 	ok := &huma.Response{Description: http.StatusText(rt.status), Headers: requestID}
 	switch {
 	case rt.out != nil:
-		ok.Content = map[string]*huma.MediaType{contentType: {Schema: reg.Schema(rt.out, true, "")}}
+		ok.Content = map[string]*huma.MediaType{contentType: {Schema: reg.Schema(rt.out, true, ""), Example: example(rt.outExample)}}
 	case rt.status == http.StatusOK:
 		ok.Content = map[string]*huma.MediaType{contentType: {Schema: &huma.Schema{Type: huma.TypeObject}}}
 	}
 	op.Responses[strconv.Itoa(rt.status)] = ok
-	op.Parameters = parameters(rt.path)
-	for _, q := range rt.query {
-		s := reg.Schema(q.of, true, "")
-		for _, word := range q.enum {
-			s.Enum = append(s.Enum, word)
-		}
-		op.Parameters = append(op.Parameters, &huma.Param{Name: q.name, In: "query", Description: q.about, Schema: s})
-	}
+	op.Parameters = pathParameters(rt)
+	op.Parameters = append(op.Parameters, parameters("query", rt.query, reg)...)
+	op.Parameters = append(op.Parameters, parameters("header", rt.header, reg)...)
 
 	fails := slices.Clone(rt.fails)
 	if rt.body > 0 {
 		op.RequestBody = &huma.RequestBody{
 			Required: rt.method != http.MethodPut, // a device may have nothing but its token
-			Content:  map[string]*huma.MediaType{contentType: {Schema: reg.Schema(rt.in, true, "")}},
+			Content:  map[string]*huma.MediaType{contentType: {Schema: reg.Schema(rt.in, true, ""), Example: example(rt.inExample)}},
 		}
 		fails = append(fails, 400, 413, 415)
 	}
@@ -107,16 +103,37 @@ func operation(rt *route, reg huma.Registry, problem *huma.Schema) *huma.Operati
 	return op
 }
 
-// parameters are those in the braces of a path.
-func parameters(path string) []*huma.Param {
+// example is one of a body; nil if there is none.
+func example(text string) any {
+	if text == "" {
+		return nil
+	}
+	return json.RawMessage(text)
+}
+
+// parameters are those that stand somewhere else than in the path.
+func parameters(in string, list []parameter, reg huma.Registry) []*huma.Param {
+	var params []*huma.Param
+	for _, q := range list {
+		s := reg.Schema(q.of, true, "")
+		for _, word := range q.enum {
+			s.Enum = append(s.Enum, word)
+		}
+		params = append(params, &huma.Param{Name: q.name, In: in, Description: q.about, Schema: s})
+	}
+	return params
+}
+
+// pathParameters are those in the braces of a path.
+func pathParameters(rt *route) []*huma.Param {
 	about := map[string]string{
 		"app":   "Name of the app, as configured.",
 		"token": "The device token, in hexadecimal.",
 		"user":  "Your id of the user.",
-		"id":    "The campaign's id.",
+		"id":    cmp.Or(rt.pathID, "The campaign's id."),
 	}
 	var params []*huma.Param
-	for part := range strings.SplitSeq(path, "/") {
+	for part := range strings.SplitSeq(rt.path, "/") {
 		name, ok := strings.CutPrefix(part, "{")
 		if !ok {
 			continue

@@ -15,6 +15,9 @@ import (
 
 	"github.com/pushfleet/pushfleet/api"
 	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/internal/testenv"
+	"github.com/pushfleet/pushfleet/store"
+	"github.com/pushfleet/pushfleet/stream"
 )
 
 type object = map[string]any
@@ -27,7 +30,7 @@ func dict(v any) object { return v.(object) }
 // checked at every request of the other tests.
 func TestOpenAPI(t *testing.T) {
 	t.Parallel()
-	f, _ := setupCampaigns(t)
+	f := setupAll(t)
 	doc := dict(f.openAPI())
 	if doc["openapi"] != "3.1.0" {
 		t.Errorf("openapi: got %v, want 3.1.0", doc["openapi"])
@@ -80,12 +83,72 @@ func TestOpenAPI(t *testing.T) {
 	slices.Sort(got)
 	want := []string{
 		"DELETE /v1/apps/{app}/campaigns/{id}", "DELETE /v1/apps/{app}/devices/{token}", "GET /openapi.json", "GET /v1/apps/{app}/campaigns", "GET /v1/apps/{app}/campaigns/{id}",
-		"GET /v1/apps/{app}/devices/{token}", "GET /v1/apps/{app}/users/{user}/devices", "PATCH /v1/apps/{app}/campaigns/{id}",
+		"GET /v1/apps/{app}/devices/{token}", "GET /v1/apps/{app}/notifications/{id}", "GET /v1/apps/{app}/users/{user}/devices", "PATCH /v1/apps/{app}/campaigns/{id}",
 		"POST /v1/apps/{app}/campaigns", "POST /v1/apps/{app}/campaigns/{id}/cancel", "POST /v1/apps/{app}/campaigns/{id}/pause",
-		"POST /v1/apps/{app}/campaigns/{id}/resume", "POST /v1/apps/{app}/devices", "PUT /v1/apps/{app}/devices/{token}",
+		"POST /v1/apps/{app}/campaigns/{id}/resume", "POST /v1/apps/{app}/devices",
+		"POST /v1/apps/{app}/notifications", "POST /v1/apps/{app}/notifications/batch", "PUT /v1/apps/{app}/devices/{token}",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("operations: got %q, want %q", got, want)
+	}
+}
+
+// setupAll is setup with all routes that there are.
+func setupAll(t *testing.T) *fixture {
+	t.Helper()
+	js := testenv.NewJetStream(t)
+	return setup(t, func(c *api.Config) {
+		set := c.Keys.(*store.Store)
+		c.Campaigns, c.Totals, c.Queue, c.Jobs = js.Streams, set, js.Streams, set
+	})
+}
+
+// Every example is as its schema says, and the notifications have one for each body.
+func TestExamples(t *testing.T) {
+	t.Parallel()
+	f := setupAll(t)
+	doc := dict(f.openAPI())
+	c := jsonschema.NewCompiler()
+	c.AssertFormat()
+	if err := c.AddResource("http://api/openapi.json", doc); err != nil {
+		t.Fatal(err)
+	}
+	escape := strings.NewReplacer("~", "~0", "/", "~1", "{", "%7B", "}", "%7D").Replace
+	for path, item := range dict(doc["paths"]) {
+		for method, op := range dict(item) {
+			bodies := map[string]any{}
+			if body, ok := dict(op)["requestBody"]; ok {
+				bodies["/requestBody"] = body
+			}
+			for status, answer := range dict(dict(op)["responses"]) {
+				if status < "300" {
+					bodies["/responses/"+status] = answer
+				}
+			}
+			for at, body := range bodies {
+				content, ok := dict(body)["content"]
+				if !ok {
+					continue
+				}
+				example, ok := dict(dict(content)["application/json"])["example"]
+				if !ok {
+					if strings.Contains(path, "/notifications") {
+						t.Errorf("%s %s%s: got no example, want one", method, path, at)
+					}
+					continue
+				}
+				ref := "http://api/openapi.json#/paths/" + escape(path) + "/" + method + at + "/content/application~1json/schema"
+				s, err := c.Compile(ref)
+				if err != nil {
+					t.Fatal(err)
+				}
+				err = s.Validate(example)
+				// One of the two jobs is there to be refused.
+				if isBatch := at == "/requestBody" && strings.HasSuffix(path, "/batch"); (err != nil) != isBatch {
+					t.Errorf("%s %s%s: the example is not as the schema says: %v", method, path, at, err)
+				}
+			}
+		}
 	}
 }
 
@@ -237,6 +300,7 @@ func TestNewRefuses(t *testing.T) {
 	for name, cfg := range map[string]api.Config{
 		"nothing":        {},
 		"negative limit": {RateLimit: -1},
+		"half a queue":   {Queue: (*stream.Streams)(nil), Keys: (*store.Store)(nil), Registrations: (*store.Store)(nil), TokenSet: (*store.Store)(nil)},
 		"no environment": {Apps: map[string]api.App{"shop": {}}},
 	} {
 		cfg.Metrics = prometheus.NewRegistry()

@@ -39,30 +39,31 @@ type Fault struct {
 
 // The codes of problems. They are an interface: never renamed.
 const (
-	codeMalformed       = "malformed"
-	codeUnauthorized    = "unauthorized"
-	codeWrongApp        = "wrong_app"
-	codeMissingScope    = "missing_scope"
-	codeNoRoute         = "no_route"
-	codeUnknownApp      = "unknown_app"
-	codeUnknownDevice   = "unknown_device"
-	codeMethod          = "method_not_allowed"
-	codeTooManyDevices  = "too_many_devices"
-	codeUnknownCampaign = "unknown_campaign"
-	codeCampaignExists  = "campaign_exists"
-	codeWrongState      = "wrong_state"
-	codeNoRoom          = "no_room"
-	codeBodyTooLarge    = "body_too_large"
-	codeEncoding        = "unsupported_encoding"
-	codeInvalid         = "invalid"
-	codeRateLimited     = "rate_limited"
-	codeInternal        = "internal"
-	codeUnavailable     = "unavailable"
-	codeOverloaded      = "overloaded"
-	contentType         = "application/json"
-	contentTypeProblem  = "application/problem+json"
-	retryWhenDown       = 5 * time.Second
-	retryWhenOverloaded = time.Second
+	codeMalformed           = "malformed"
+	codeUnauthorized        = "unauthorized"
+	codeWrongApp            = "wrong_app"
+	codeMissingScope        = "missing_scope"
+	codeNoRoute             = "no_route"
+	codeUnknownApp          = "unknown_app"
+	codeUnknownDevice       = "unknown_device"
+	codeMethod              = "method_not_allowed"
+	codeTooManyDevices      = "too_many_devices"
+	codeUnknownCampaign     = "unknown_campaign"
+	codeUnknownNotification = "unknown_notification"
+	codeCampaignExists      = "campaign_exists"
+	codeWrongState          = "wrong_state"
+	codeNoRoom              = "no_room"
+	codeBodyTooLarge        = "body_too_large"
+	codeEncoding            = "unsupported_encoding"
+	codeInvalid             = "invalid"
+	codeRateLimited         = "rate_limited"
+	codeInternal            = "internal"
+	codeUnavailable         = "unavailable"
+	codeOverloaded          = "overloaded"
+	contentType             = "application/json"
+	contentTypeProblem      = "application/problem+json"
+	retryWhenDown           = 5 * time.Second
+	retryWhenOverloaded     = time.Second
 )
 
 func problemf(status int, code, format string, args ...any) *Problem {

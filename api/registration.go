@@ -39,8 +39,8 @@ type batch struct {
 	total  int      // also of those that are too many
 }
 
-// maxFaultsPerDevice bounds what a batch says about one device.
-const maxFaultsPerDevice = 10
+// maxFaultsPerItem bounds what a batch says about one of its items.
+const maxFaultsPerItem = 10
 
 // batch reads a batch. What is wrong with one device is that device's alone;
 // whole is what is wrong with the whole.
@@ -69,8 +69,8 @@ func (a *API) readDevices(d *strictjson.Decoder, b *batch) {
 		var r device.Registration
 		var f faults
 		f.take(d.Apart(func() { a.item.Read(d, &r) }))
-		if n := len(f.list); n > maxFaultsPerDevice {
-			f.list, f.more = f.list[:maxFaultsPerDevice], f.more+n-maxFaultsPerDevice
+		if n := len(f.list); n > maxFaultsPerItem {
+			f.list, f.more = f.list[:maxFaultsPerItem], f.more+n-maxFaultsPerItem
 		}
 		b.regs, b.faults = append(b.regs, r), append(b.faults, f)
 	})

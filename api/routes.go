@@ -5,6 +5,7 @@ import (
 	"reflect"
 
 	"github.com/pushfleet/pushfleet/campaign"
+	"github.com/pushfleet/pushfleet/job"
 )
 
 // route is one line of the list of routes.
@@ -18,15 +19,19 @@ type route struct {
 	body   int64   // the most bytes of a body; 0: it has none
 	handle func(c *call) (status int, body any, p *Problem)
 
-	query []parameter // of the URL, after the path
+	query  []parameter // of the URL, after the path
+	header []parameter
+	pathID string // what {id} of the path is
 
 	// For the OpenAPI document: types of the body and of the answer with status.
 	in, out reflect.Type
 	status  int
-	fails   []int // statuses of problems, beside those that every route has
+	// Examples of them, as JSON; empty: none.
+	inExample, outExample string
+	fails                 []int // statuses of problems, beside those that every route has
 }
 
-// parameter is one of a URL's query. None is needed.
+// parameter is one of a URL's query, or a header. None is needed.
 type parameter struct {
 	name, about string
 	of          reflect.Type
@@ -93,10 +98,65 @@ func (a *API) routes() []route {
 			handle: a.getOpenAPI, status: http.StatusOK,
 		},
 	}
+	if a.cfg.Queue != nil {
+		list = append(list, a.notificationRoutes()...)
+	}
 	if a.cfg.Campaigns != nil {
 		list = append(list, a.campaignRoutes()...)
 	}
 	return list
+}
+
+// notificationRoutes is the list of routes of notifications.
+func (a *API) notificationRoutes() []route {
+	const all = "/v1/apps/{app}/notifications"
+	lane := parameter{
+		name: "lane", about: "The queue class. Default transactional.", of: reflect.TypeFor[string](), enum: []string{job.Transactional.String(), job.Bulk.String()},
+	}
+	const exampleJob = `{"id":"order-4711-shipped","to":{"users":["ada"]},"notification":{"title":"Shipped","body":"Order 4711 is on its way"},"ttl":"4h"}`
+	const exampleStored = `{"id":"order-4711-shipped","sequence":17,"duplicate":false,"status_url":"/v1/apps/shop/notifications/order-4711-shipped?sequence=17"}`
+	return []route{
+		{
+			method: http.MethodPost, path: all, id: "sendNotification",
+			summary: "Hand in a job",
+			detail: "It is in the queue once this is answered, and will not be lost. With an id, its own or that of the header, it may be " +
+				"repeated: it is sent once. Without one it is named after its place in the queue, and a repetition is another job.",
+			scopes: []Scope{ScopeSend}, body: maxJob, handle: a.postNotification,
+			query:  []parameter{lane},
+			header: []parameter{{name: headerIdempotencyKey, about: "The job's id, where the body has none.", of: reflect.TypeFor[string]()}},
+			in:     reflect.TypeFor[Job](), out: reflect.TypeFor[HandedIn](), status: http.StatusAccepted,
+			inExample: exampleJob, outExample: exampleStored,
+			fails: []int{422},
+		},
+		{
+			method: http.MethodPost, path: all + "/batch", id: "sendNotifications",
+			summary: "Hand in up to 1000 jobs",
+			detail: "Each as above. What is wrong with one concerns that one alone: look at the results, which are in the order of the jobs. " +
+				"They are all of one lane.",
+			scopes: []Scope{ScopeSend}, body: a.cfg.MaxBatchBytes, handle: a.postNotifications,
+			query: []parameter{lane},
+			in:    reflect.TypeFor[JobBatch](), out: reflect.TypeFor[JobBatchResult](), status: http.StatusOK,
+			inExample: `{"jobs":[` + exampleJob + `,{"id":"order-4712-shipped","to":{"users":["grace"]}}]}`,
+			outExample: `{"stored":1,"failed":1,"results":[{"status":202,"job":` + exampleStored + `},` +
+				`{"status":422,"code":"invalid","detail":"jobs[1]: must have exactly one of notification, payload","errors":[{"path":"jobs[1]","message":"must have exactly one of notification, payload"}]}]}`,
+			fails: []int{422},
+		},
+		{
+			method: http.MethodGet, path: all + "/{id}", id: "getNotification",
+			summary: "What became of a job",
+			detail: "Each recipient's result, from some milliseconds after it was settled, for a day (redis.keep_jobs). " +
+				"A job that no worker has had is found by its place.",
+			scopes: []Scope{ScopeRead}, handle: a.getNotification, pathID: "The job's id.",
+			query: []parameter{lane, {name: "sequence", about: "The job's place in the queue, as it was answered when it was handed in.", of: reflect.TypeFor[uint64]()}},
+			out:   reflect.TypeFor[Notification](), status: http.StatusOK,
+			outExample: `{"id":"order-4711-shipped","lane":"transactional","sequence":17,"state":"done","queued_at":"2026-11-24T09:00:00.101Z",` +
+				`"counts":{"accepted":1,"rejected":1},"recipients":[` +
+				`{"token":"8f3a55d1c7e04b22","result":"accepted","status":200,"apns_id":"183466cf-da8f-87e8-9afa-ccfa5cbdb537","attempts":1,"sent_at":"2026-11-24T09:00:00.104Z","settled_at":"2026-11-24T09:00:00.131Z"},` +
+				`{"token":"77c0aa12d0e91f34","result":"rejected","reason":"Unregistered","status":410,"apns_id":"5d1f0f6e-0a41-8c59-b1f4-6b0c8f8a2f11","attempts":1,"sent_at":"2026-11-24T09:00:00.104Z","settled_at":"2026-11-24T09:00:00.131Z","dead_since":"2026-11-20T17:12:09Z"}],` +
+				`"latency":{"queued_ms":2,"waiting_ms":1,"apns_ms":27}}`,
+			fails: []int{422},
+		},
+	}
 }
 
 // campaignRoutes is the list of routes of campaigns.

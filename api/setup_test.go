@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/redis/go-redis/v9"
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
@@ -36,14 +37,19 @@ var _ interface {
 	api.Registrations
 	api.TokenSet
 	api.Totals
+	api.Jobs
 } = (*store.Store)(nil)
 
-var _ api.Campaigns = (*stream.Streams)(nil)
+var _ interface {
+	api.Campaigns
+	api.Queue
+} = (*stream.Streams)(nil)
 
 // fixture is an API behind a real HTTP server, on a real Redis where there is one.
 type fixture struct {
 	t      *testing.T
 	set    *store.Store
+	redis  redis.UniversalClient
 	server *httptest.Server
 	client *http.Client
 	clock  *clock
@@ -57,7 +63,8 @@ type fixture struct {
 // setup starts an API; change, if not nil, changes how.
 func setup(t *testing.T, change func(*api.Config)) *fixture {
 	t.Helper()
-	f := &fixture{t: t, set: store.New(testenv.Redis(t).Client, store.Config{Buckets: 4}), clock: newClock()}
+	client := testenv.Redis(t).Client
+	f := &fixture{t: t, set: store.New(client, store.Config{Buckets: 4}), redis: client, clock: newClock()}
 	f.start(change)
 	f.admin = f.key(api.KeyConfig{Scopes: []api.Scope{api.ScopeAdmin}, AllApps: true})
 	return f
@@ -253,6 +260,12 @@ func (f *fixture) operation(r request) string {
 		return "/paths/~1v1~1apps~1{app}~1campaigns~1{id}/" + strings.ToLower(r.method)
 	case len(parts) == 7 && parts[4] == "campaigns" && r.method == http.MethodPost:
 		return "/paths/~1v1~1apps~1{app}~1campaigns~1{id}~1" + parts[6] + "/post"
+	case len(parts) == 5 && parts[4] == "notifications" && r.method == http.MethodPost:
+		return "/paths/~1v1~1apps~1{app}~1notifications/post"
+	case len(parts) == 6 && parts[4] == "notifications" && parts[5] == "batch" && r.method == http.MethodPost:
+		return "/paths/~1v1~1apps~1{app}~1notifications~1batch/post"
+	case len(parts) == 6 && parts[4] == "notifications" && r.method == http.MethodGet:
+		return "/paths/~1v1~1apps~1{app}~1notifications~1{id}/get"
 	case len(parts) == 7 && parts[4] == "users" && r.method == http.MethodGet:
 		return "/paths/~1v1~1apps~1{app}~1users~1{user}~1devices/get"
 	}

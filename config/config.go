@@ -49,6 +49,8 @@ type Redis struct {
 	DB         int // 0 with a cluster
 	TLS        TLS
 	MasterName string
+
+	KeepJobs time.Duration // what is known of a job, after its last change
 }
 
 // TLS is the client's side of a TLS connection.

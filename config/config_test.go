@@ -21,7 +21,7 @@ func defaults() config.Config {
 			URL: "nats://127.0.0.1:4222", Replicas: 1, ConnectTimeout: 5 * time.Second,
 			JobsBytes: 16 << 30, OutcomesBytes: 8 << 30, DevicesBytes: 1 << 30, DeadBytes: 2 << 30, CampaignsBytes: 256 << 20,
 		},
-		Redis: config.Redis{Addresses: []string{"127.0.0.1:6379"}},
+		Redis: config.Redis{Addresses: []string{"127.0.0.1:6379"}, KeepJobs: 24 * time.Hour},
 		API:   config.API{Listen: ":8080", RateLimit: 5000, MaxBatchBytes: 1 << 20, DrainTimeout: 10 * time.Second},
 		Worker: config.Worker{
 			Listen: ":9090", MaxInFlight: 20000, DrainTimeout: 25 * time.Second,
@@ -79,6 +79,7 @@ redis:
   password_file: redis-password
   tls: {enabled: false, ca_file: ca.pem}
   master_name: m
+  keep_jobs: 48h
 api: {listen: "127.0.0.1:0", cert_file: api.pem, key_file: /abs/api-key.pem, rate_limit: 0, max_batch_bytes: 65536, drain_timeout: 0s}
 worker:
   name: w-1.example
@@ -136,7 +137,7 @@ apps:
 		TLS: config.TLS{Enabled: true, CAFile: in("ca.pem"), CertFile: "/abs/c.pem", KeyFile: in("sub/k.pem")},
 	})
 	check("redis", got.Redis, config.Redis{
-		Addresses: []string{"a:1", "[::1]:2"}, Username: "ru", Password: config.NewSecret("p4"), MasterName: "m",
+		Addresses: []string{"a:1", "[::1]:2"}, Username: "ru", Password: config.NewSecret("p4"), MasterName: "m", KeepJobs: 48 * time.Hour,
 		TLS: config.TLS{CAFile: in("ca.pem")},
 	})
 	check("redis.password", got.Redis.Password.Reveal(), "p4")

@@ -63,6 +63,7 @@ func (c *Redis) fields() []field {
 		{key: "db", value: integer(&c.DB, 0, 1023), def: "0", doc: "Database number; a cluster has only 0."},
 		{key: "tls", value: nested(&c.TLS), doc: "TLS to the servers."},
 		{key: "master_name", value: text(&c.MasterName, checkNotEmpty), doc: "The master's name at the sentinels."},
+		{key: "keep_jobs", value: duration(&c.KeepJobs, 24*time.Hour, 7*24*time.Hour), def: "24h", doc: "How long the status of a job can be asked for after its last change. It is some 200 bytes a job. The same in the whole fleet."},
 	}
 }
 
@@ -99,8 +100,8 @@ func (c *API) fields() []field {
 		{key: "listen", value: text(&c.Listen, checkListen), def: ":8080", doc: "Address of the HTTP API, and of its `/livez`, `/readyz` and `/metrics`."},
 		{key: "cert_file", value: file(&c.CertFile), doc: "Certificate chain for HTTPS, PEM; with `key_file`. Default: plain HTTP, for use behind something that ends TLS."},
 		{key: "key_file", value: file(&c.KeyFile), doc: "Private key of the certificate, PEM."},
-		{key: "rate_limit", value: integer(&c.RateLimit, 0, 1_000_000), def: "5000", doc: "Requests a second that each API key may make at each process, with bursts of a second's worth. Each device of a batch counts as one. 0: without limit."},
-		{key: "max_batch_bytes", value: integer(&c.MaxBatchBytes, 64<<10, 64<<20), def: "1048576", doc: "The most bytes of a batch of registrations. One registration may have 65536."},
+		{key: "rate_limit", value: integer(&c.RateLimit, 0, 1_000_000), def: "5000", doc: "Requests a second that each API key may make at each process, with bursts of a second's worth. Each device or job of a batch counts as one. 0: without limit."},
+		{key: "max_batch_bytes", value: integer(&c.MaxBatchBytes, 64<<10, 64<<20), def: "1048576", doc: "The most bytes of a batch of registrations or of jobs. One registration may have 65536, one job 786432."},
 		{key: "drain_timeout", value: duration(&c.DrainTimeout, 0, 10*time.Minute), def: "10s", doc: "How long SIGTERM waits for requests that are being answered."},
 	}
 }

@@ -311,7 +311,7 @@ func (r *Recorder) settlement(o *parsed, at place, rules *ruling) (store.Settlem
 			st.Whole = false
 			continue
 		}
-		st.Hashes = append(st.Hashes, recipientHash(other))
+		st.Hashes = append(st.Hashes, other.Hash())
 		st.Results = append(st.Results, other.Result)
 		if st.Labels != nil {
 			st.Labels = append(st.Labels, label(other))
@@ -336,16 +336,5 @@ func label(r *job.Recipient) string {
 		return string(r.Result) + ":" + r.Reason
 	default:
 		return string(r.Result) // a suppressed one's reason names a day
-	}
-}
-
-func recipientHash(r *job.Recipient) uint64 {
-	switch {
-	case r.User != "":
-		return job.UserHash(r.User)
-	case r.Install != "":
-		return job.InstallHash(r.Install)
-	default:
-		return job.RecipientHash(r.DeviceToken)
 	}
 }

@@ -78,6 +78,18 @@ func UserHash(user string) uint64 { return mix(xxhash.Sum64String(user), 1) }
 // InstallHash is [UserHash] for an install's id.
 func InstallHash(install string) uint64 { return mix(xxhash.Sum64String(install), 2) }
 
+// Hash returns what progress remembers a recipient under.
+func (r *Recipient) Hash() uint64 {
+	switch {
+	case r.User != "":
+		return UserHash(r.User)
+	case r.Install != "":
+		return InstallHash(r.Install)
+	default:
+		return RecipientHash(r.DeviceToken)
+	}
+}
+
 // mix moves a hash into another domain. It is one-to-one (the finalizer of
 // SplitMix64), so it adds no collisions.
 func mix(h, domain uint64) uint64 {

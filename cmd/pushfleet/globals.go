@@ -117,5 +117,5 @@ func connectRedis(cfg config.Redis) (*store.Store, redis.UniversalClient, error)
 		DB: cfg.DB, MasterName: cfg.MasterName, TLSConfig: tlsConfig,
 		ReadTimeout: 3 * time.Second, WriteTimeout: 3 * time.Second, ContextTimeoutEnabled: true,
 	})
-	return store.New(client, store.Config{}), client, nil
+	return store.New(client, store.Config{KeepJobs: cfg.KeepJobs}), client, nil
 }
