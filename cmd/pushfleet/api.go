@@ -26,9 +26,9 @@ func newAPI(g *globals) *cobra.Command {
 		Use:   "api",
 		Short: "Serve the HTTP API",
 		Long: `api serves the HTTP API on api.listen: devices are registered, read and removed
-there, campaigns created and steered, with API keys that "pushfleet key create" makes.
-Start as many as you like. What there is stands at /openapi.json. Without JetStream
-devices are served, and campaigns not.
+there, notifications handed in and followed, campaigns created and steered, with API keys
+that "pushfleet key create" makes. Start as many as you like. What there is stands at
+/openapi.json. Without JetStream devices are served, the rest is not.
 
 SIGTERM stops it taking connections; requests that came are answered within
 api.drain_timeout. It serves /livez, /readyz and /metrics on the same address.`,
@@ -72,9 +72,9 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 	for name, app := range cfg.Apps {
 		apps[name] = api.App{Environment: app.Environment}
 	}
-	queue := new(queuedCampaigns)
+	queue := new(apiQueue)
 	door, err := api.New(api.Config{
-		Keys: set, Registrations: set, TokenSet: set, Campaigns: queue, Totals: set, Apps: apps,
+		Keys: set, Registrations: set, TokenSet: set, Campaigns: queue, Totals: set, Queue: queue, Jobs: set, Apps: apps,
 		RateLimit: cfg.API.RateLimit, MaxBatchBytes: int64(cfg.API.MaxBatchBytes),
 		Version: version, Logger: log, Metrics: reg, Now: day.Now,
 	})

@@ -23,7 +23,7 @@ const (
 )
 
 // localPorts are where the parts of a local fleet listen; 0 is any free port.
-type localPorts struct{ nats, redis, sim, admin, ops int }
+type localPorts struct{ nats, redis, sim, admin, ops, api int }
 
 // local is everything around a worker, in this process: JetStream, a stand-in
 // for Redis, and the APNs simulator with its admin interface.
@@ -69,6 +69,8 @@ nats:
   url: %s
 redis:
   addresses: ["%s"]
+api:
+  listen: 127.0.0.1:%d
 worker:
   name: local
   listen: 127.0.0.1:%d
@@ -77,7 +79,7 @@ apps:
     bundle_id: %s
     key: {path: %s, key_id: %s, team_id: %s}
     endpoint: {url: "%s", ca_file: ca.pem}
-`, l.nats.URL(), l.redis.Addr(), ports.ops, demoApp, demoBundle, key, l.sim.KeyID(), l.sim.TeamID(), l.sim.URL())
+`, l.nats.URL(), l.redis.Addr(), ports.api, ports.ops, demoApp, demoBundle, key, l.sim.KeyID(), l.sim.TeamID(), l.sim.URL())
 	if err := os.WriteFile(l.configPath, []byte(text), 0o600); err != nil {
 		return fmt.Errorf("write configuration: %w", err)
 	}
