@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -36,23 +37,43 @@ type benchAPIFlags struct {
 	batch       int
 	plain       bool
 	json        bool
+
+	notifications bool
+	step          bool
+	natsServer    string
 }
 
 func newBenchAPI() *cobra.Command {
 	var f benchAPIFlags
 	cmd := &cobra.Command{
 		Use:   "api",
-		Short: "Registrations over HTTP",
+		Short: "Registrations, or notifications, over HTTP",
 		Long: `api registers devices over HTTP, one with each request or --batch of them, on
 connections that stay open. redis-server, "pushfleet api" and the load are three processes on this
 machine, and share its cores.
 
 Without --rate each connection sends the next request when it has the answer to the
 one before. With it requests are due at fixed times, and latency counts from when a
-request was due, so that a pause of the server shows in all that it held up.`,
-		Example: "  pushfleet bench api\n  pushfleet bench api --rate 10000 --json",
+request was due, so that a pause of the server shows in all that it held up.
+
+With --notifications jobs of one device token are handed in instead, each with an id of
+its own, to a nats-server that is another process on this machine. No worker takes them.
+Afterwards JOBS must have exactly as many as were answered 202. --step raises the rate
+by a quarter after each --duration, from --rate on (1000), until the 99th percentile is above
+100 ms or a request is refused; the figures are those of the last step before.`,
+		Example: "  pushfleet bench api\n  pushfleet bench api --rate 10000 --json\n  pushfleet bench api --notifications --rate 5000 --nats-server bin/nats-server",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if f.notifications {
+				r, err := benchNotifications(cmd.Context(), f, cmd.ErrOrStderr())
+				if err != nil {
+					return err
+				}
+				return r.print(cmd.OutOrStdout(), f.json)
+			}
+			if f.step || f.natsServer != "" {
+				return usagef("--step, --nats-server: are for --notifications")
+			}
 			r, err := benchAPI(cmd.Context(), f)
 			if err != nil {
 				return err
@@ -67,6 +88,9 @@ request was due, so that a pause of the server shows in all that it held up.`,
 	fl.IntVar(&f.devices, "devices", 200_000, "device tokens, registered in turn and then again")
 	fl.IntVar(&f.batch, "batch", 1, "devices in a request, up to 1000; 1: PUT")
 	fl.BoolVar(&f.plain, "plain", false, "device tokens alone, without user, install and details")
+	fl.BoolVar(&f.notifications, "notifications", false, "hand in notifications instead")
+	fl.BoolVar(&f.step, "step", false, "with --notifications: raise the rate until it breaks")
+	fl.StringVar(&f.natsServer, "nats-server", "", "with --notifications: the nats-server program (default: the one on PATH)")
 	fl.BoolVar(&f.json, "json", false, "print one JSON object and nothing else")
 	return cmd
 }
@@ -144,13 +168,14 @@ func benchAPI(ctx context.Context, f benchAPIFlags) (r *benchAPIResult, err erro
 	if err := set.CreateAPIKey(ctx, record); err != nil {
 		return nil, err
 	}
-	door, err := startBenchAPI(ctx, dir, redisAddr, apiAddr)
+	door, err := startBenchAPI(ctx, dir, "", redisAddr, apiAddr)
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, door.stop()) }()
 
-	l := &apiLoad{flags: f, addr: apiAddr, key: key}
+	l := &apiLoad{flags: f, addr: apiAddr, key: key, ok: http.StatusOK}
+	l.request = l.registration
 	var before, after [3]float64
 	pids := [3]int{door.cmd.Process.Pid, server.cmd.Process.Pid, os.Getpid()}
 	if err := l.run(ctx, func() error { return cpuOf(pids, &before) }); err != nil {
@@ -213,15 +238,18 @@ func startBenchRedis(ctx context.Context, dir, addr string) (*benchProcess, erro
 	return startPinned(ctx, -1, bin, "--bind", "127.0.0.1", "--port", port, "--dir", dir, "--save", "", "--appendonly", "no", "--loglevel", "warning")
 }
 
-func startBenchAPI(ctx context.Context, dir, redisAddr, apiAddr string) (*benchProcess, error) {
+// startBenchAPI starts "pushfleet api" and waits until it serves. Without a natsURL
+// JetStream is not waited for.
+func startBenchAPI(ctx context.Context, dir, natsURL, redisAddr, apiAddr string) (*benchProcess, error) {
 	path := filepath.Join(dir, "pushfleet.yaml")
 	// The key of the app is not read.
-	text := fmt.Sprintf(`redis: {addresses: ["%s"]}
+	text := fmt.Sprintf(`nats: {url: "%s"}
+redis: {addresses: ["%s"]}
 api: {listen: "%s", rate_limit: 0}
 log: {level: warn}
 apps:
   %s: {bundle_id: com.example.bench, key: {path: pushfleet.yaml, key_id: BENCH00000, team_id: BENCH00000}}
-`, redisAddr, apiAddr, benchApp)
+`, cmp.Or(natsURL, "nats://127.0.0.1:4222"), redisAddr, apiAddr, benchApp)
 	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
 		return nil, fmt.Errorf("write configuration: %w", err)
 	}
@@ -243,8 +271,12 @@ apps:
 			return err
 		}
 		defer resp.Body.Close()
-		if resp.StatusCode != http.StatusOK {
-			return errors.New(resp.Status)
+		text, err := io.ReadAll(resp.Body)
+		switch {
+		case err != nil:
+			return err
+		case resp.StatusCode != http.StatusOK, natsURL != "" && bytes.Contains(text, []byte("JetStream")):
+			return errors.New(resp.Status + ": " + string(text))
 		}
 		return nil
 	})
@@ -273,14 +305,18 @@ func waitFor(ctx context.Context, is func() error) error {
 	}
 }
 
-// apiLoad registers devices over HTTP. It speaks HTTP/1.1 by itself: net/http's
+// apiLoad sends requests over HTTP. It speaks HTTP/1.1 by itself: net/http's
 // client would take as much of the machine as what is measured.
 type apiLoad struct {
 	flags benchAPIFlags
 	addr  string
 	key   string
 
-	next     atomic.Int64 // number of the next device token
+	request func(dst []byte, n int64) []byte // appends the nth request
+	ok      int                              // status that it should be answered with
+
+	answered atomic.Int64 // with that, also in the warm-up
+	next     atomic.Int64 // number of the next request
 	begin    time.Time    // of what is measured
 	end      time.Time
 	refused  atomic.Int64
@@ -342,9 +378,12 @@ func (l *apiLoad) connection(ctx context.Context, n int, start time.Time) error 
 		if err != nil {
 			return fmt.Errorf("read answer: %w", err)
 		}
+		if status == l.ok {
+			l.answered.Add(1)
+		}
 		if now := time.Now(); !due.Before(l.begin) {
 			l.lateness[n] = append(l.lateness[n], uint32(min(now.Sub(due).Microseconds(), 1<<31)))
-			if status != http.StatusOK {
+			if status != l.ok {
 				l.refused.Add(1)
 			}
 		}
@@ -352,8 +391,8 @@ func (l *apiLoad) connection(ctx context.Context, n int, start time.Time) error 
 	}
 }
 
-// request appends the nth request.
-func (l *apiLoad) request(dst []byte, n int64) []byte {
+// registration appends the nth registration.
+func (l *apiLoad) registration(dst []byte, n int64) []byte {
 	var body []byte
 	if l.flags.batch == 1 {
 		dst = l.device(append(dst, "PUT /v1/apps/"+benchApp+"/devices/"...), n)
@@ -376,6 +415,11 @@ func (l *apiLoad) request(dst []byte, n int64) []byte {
 		}
 		body = append(body, "]}"...)
 	}
+	return l.finish(dst, body)
+}
+
+// finish appends what follows the method and the path of a request.
+func (l *apiLoad) finish(dst, body []byte) []byte {
 	dst = append(dst, " HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer "...)
 	dst = append(dst, l.key...)
 	dst = append(dst, "\r\nContent-Type: application/json\r\nContent-Length: "...)
@@ -438,7 +482,8 @@ func readAnswer(in *bufio.Reader) (status int, err error) {
 	return status, err
 }
 
-func (l *apiLoad) result() *benchAPIResult {
+// latencies are of all requests that count, in milliseconds, and how many those are.
+func (l *apiLoad) latencies() (p50, p99, p999, most float64, n int) {
 	all := slices.Concat(l.lateness...)
 	slices.Sort(all)
 	at := func(share float64) float64 {
@@ -447,10 +492,16 @@ func (l *apiLoad) result() *benchAPIResult {
 		}
 		return float64(all[min(len(all)-1, int(share*float64(len(all))))]) / 1000
 	}
-	return &benchAPIResult{
-		PerSecond: float64(len(all)*l.flags.batch) / l.flags.duration.Seconds(),
-		P50:       at(0.5), P99: at(0.99), P999: at(0.999), Max: at(1),
-		Requests: int64(len(all)), Refused: l.refused.Load(), Seconds: l.flags.duration.Seconds(),
+	return at(0.5), at(0.99), at(0.999), at(1), len(all)
+}
+
+func (l *apiLoad) result() *benchAPIResult {
+	r := &benchAPIResult{
+		Refused: l.refused.Load(), Seconds: l.flags.duration.Seconds(),
 		Rate: l.flags.rate, Connections: l.flags.connections, Batch: l.flags.batch, Plain: l.flags.plain, Cores: runtime.NumCPU(),
 	}
+	var n int
+	r.P50, r.P99, r.P999, r.Max, n = l.latencies()
+	r.PerSecond, r.Requests = float64(n*l.flags.batch)/l.flags.duration.Seconds(), int64(n)
+	return r
 }
