@@ -83,6 +83,7 @@ bench: build ## reproduce docs/benchmarks.md
 	./bin/pushfleet bench engine
 	./bin/pushfleet bench store
 	./bin/pushfleet bench api
+	./bin/pushfleet bench api --notifications --step --duration 20s --nats-server $(BIN)/nats-server
 	./bin/pushfleet bench jobs --nats-server $(BIN)/nats-server
 	./bin/pushfleet bench fairness
 	./bin/pushfleet bench campaign --nats-server $(BIN)/nats-server
@@ -113,6 +114,10 @@ docs: ## write the generated part of docs/configuration.md
 check-deploy: ## hold docker-compose.yml and the Dockerfile to Docker's own rules
 	go test ./deploy
 	cd deploy/check && go test ./...
+
+.PHONY: check-client
+check-client: build ## make a client from the served OpenAPI document, and use it (needs Node and npm)
+	api/client-check/run
 
 .PHONY: clean
 clean: ## remove what was built

@@ -25,8 +25,9 @@ func (j *Job) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
-// Schema implements [huma.SchemaProvider] with [job.Schema].
-func (*Job) Schema(huma.Registry) *huma.Schema {
+// Schema implements [huma.SchemaProvider] with [job.Schema]. It has a name in the
+// document, so that generated clients have a type for it.
+func (*Job) Schema(reg huma.Registry) *huma.Schema {
 	var s huma.Schema
 	if err := json.Unmarshal(job.Schema(), &s.Extensions); err != nil {
 		panic("api: the schema of jobs is not JSON: " + err.Error())
@@ -34,7 +35,8 @@ func (*Job) Schema(huma.Registry) *huma.Schema {
 	// Both are the document's.
 	delete(s.Extensions, "$schema")
 	delete(s.Extensions, "$id")
-	return &s
+	reg.Map()["Job"] = &s
+	return &huma.Schema{Ref: "#/components/schemas/Job"}
 }
 
 // HandedIn says where a job was stored.

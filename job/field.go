@@ -716,7 +716,8 @@ func required[T any](f field[T]) field[T] {
 // rawObject is an object that is passed on as it is, less white space. It must
 // not have the member without, if that is not empty.
 func rawObject[T any](name, doc, without string, at func(*T) *json.RawMessage) field[T] {
-	schema := `"type":"object"`
+	// Said outright: generated clients take an object of which nothing is said for empty.
+	schema := `"type":"object","additionalProperties":true`
 	if without != "" {
 		schema += `,"properties":{"` + without + `":false}`
 	}
