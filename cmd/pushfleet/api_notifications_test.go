@@ -117,6 +117,23 @@ func TestNotificationsOverHTTP(t *testing.T) {
 	if got.RetryAt == nil || !got.RetryAt.After(time.Now()) || got.Counts["accepted"] != 1 {
 		t.Errorf("retrying: got %+v, want a time and one accepted", got)
 	}
+
+	// Once JetStream is gone that is said at once.
+	if err := r.nats.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	r.until("the loss of the connection", func() error {
+		text, err := r.get(base + "/readyz")
+		if err == nil && !strings.Contains(string(text), "no connection to JetStream") {
+			err = fmt.Errorf("/readyz: %s", text)
+		}
+		return err
+	})
+	start := time.Now()
+	code, text := r.http(http.DefaultClient, http.MethodPost, base+"/v1/apps/shop/notifications", key, `{"to":{"users":["ada"]},"notification":{"title":"t"}}`)
+	if took := time.Since(start); code != http.StatusServiceUnavailable || took > 5*time.Second {
+		t.Errorf("without JetStream: got %d %s after %s, want 503 at once", code, text, took)
+	}
 }
 
 // Without JetStream what needs it is refused at once, and devices are served.

@@ -57,6 +57,8 @@ type rig struct {
 
 	natsURL, redisAddr, simURL, adminURL string
 	config                               string
+
+	nats *process // of newRig
 }
 
 // process is one of them.
@@ -188,7 +190,7 @@ func newRig(t *testing.T, simFlags ...string) *rig {
 	natsPort, redisPort, simPort, adminPort := freePort(t), freePort(t), freePort(t), freePort(t)
 	r.natsURL, r.redisAddr = "nats://127.0.0.1:"+natsPort, "127.0.0.1:"+redisPort
 	r.simURL, r.adminURL = "https://127.0.0.1:"+simPort, "http://127.0.0.1:"+adminPort
-	r.start(nil, filepath.Join(bin, "nats-server"), "-a", "127.0.0.1", "-p", natsPort, "-js", "-sd", filepath.Join(r.dir, "js"))
+	r.nats = r.start(nil, filepath.Join(bin, "nats-server"), "-a", "127.0.0.1", "-p", natsPort, "-js", "-sd", filepath.Join(r.dir, "js"))
 	r.start(nil, redis, "--port", redisPort, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no")
 	r.start(nil, filepath.Join(bin, "pushfleet"), append([]string{
 		"sim", "--listen", "127.0.0.1:" + simPort, "--admin", "127.0.0.1:" + adminPort, "--out", "sim", "--topic", "com.example.shop",
