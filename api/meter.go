@@ -15,39 +15,47 @@ type Meter struct {
 }
 
 type look struct {
-	at      time.Time
-	settled int64
+	at              time.Time
+	settled, ranges int64
 }
 
-// A rate is that of the last meterSpan at least, and of no more than meterMemory. What
-// is looked at more often than meterStep is not remembered more often.
+// A rate is that of the last meterSpan at least. Recipients are counted when all of
+// their range are settled: of a slow campaign in jumps, so it goes back further, until
+// meterRanges of them are in it, but by no more than meterMemory. What is looked at more
+// often than meterStep is not remembered more often.
 const (
 	meterSpan   = 5 * time.Second
 	meterFirst  = time.Second // enough for a first answer
 	meterStep   = 500 * time.Millisecond
-	meterMemory = time.Minute
+	meterRanges = 3
+	meterMemory = 2 * time.Minute
 )
 
 // PerSecond returns how many recipients were settled a second, as they were counted at
-// a time and before, and remembers that. false: it does not know yet.
-func (m *Meter) PerSecond(at time.Time, c *CampaignCounts) (rate float64, ok bool) {
-	now := look{at: at, settled: c.Settled()}
+// a time and before, and remembers that. It is no more than a hint unless sure; without
+// ok it is not known.
+func (m *Meter) PerSecond(at time.Time, c *CampaignCounts) (rate float64, sure, ok bool) {
+	now := look{at: at, settled: c.Settled(), ranges: c.Ranges}
 	if n := len(m.looks); n > 0 && (now.settled < m.looks[n-1].settled || at.Before(m.looks[n-1].at)) {
 		m.looks = m.looks[:0] // it is not the same any more
 	}
 	// The youngest of those that are old enough is the one to compare with.
-	for len(m.looks) > 1 && at.Sub(m.looks[1].at) >= meterSpan || len(m.looks) > 0 && at.Sub(m.looks[0].at) > meterMemory {
+	enough := func(l *look) bool { return at.Sub(l.at) >= meterSpan && now.ranges-l.ranges >= meterRanges }
+	for len(m.looks) > 1 && enough(&m.looks[1]) || len(m.looks) > 0 && at.Sub(m.looks[0].at) > meterMemory {
 		m.looks = m.looks[1:]
 	}
 	if len(m.looks) > 0 {
-		if took := at.Sub(m.looks[0].at); took >= meterFirst {
-			rate, ok = float64(now.settled-m.looks[0].settled)/took.Seconds(), true
+		from := &m.looks[0]
+		took := at.Sub(from.at)
+		sure = took >= meterFirst && now.ranges-from.ranges >= meterRanges
+		if ok = sure || took >= meterSpan; ok {
+			rate = float64(now.settled-from.settled) / took.Seconds()
 		}
 	}
 	if n := len(m.looks); n == 0 || at.Sub(m.looks[n-1].at) >= meterStep {
 		m.looks = append(m.looks, now)
 	}
-	return rate, ok
+	return rate, sure, ok
 }
 
 // Settled is how many recipients have a result.
@@ -73,8 +81,8 @@ func (c *CampaignCounts) Left(st *campaign.Status) (n int64, ok bool) {
 type Pace struct {
 	_ struct{} `additionalProperties:"true"`
 
-	PerSecond   *float64 `json:"per_second,omitempty" doc:"While it runs: recipients settled a second, over the last seconds. Absent at the first request in a minute."`
-	SecondsLeft *int64   `json:"seconds_left,omitempty" doc:"About how long the rest takes at this speed. It does not know of devices that wait for their time. Absent where nothing moves, or the audience is still being divided."`
+	PerSecond   *float64 `json:"per_second,omitempty" doc:"While it runs: recipients settled a second, over the last seconds. They are counted in ranges of about a thousand: of a slow campaign in jumps. Absent at the first request in two minutes."`
+	SecondsLeft *int64   `json:"seconds_left,omitempty" doc:"About how long the rest takes at this speed, or as long as too little is known of that, at the campaign's rate. It does not know of devices that wait for their time. Absent where neither is known, or the audience is still being divided."`
 }
 
 // PaceOf says how fast a campaign goes by what m knows of it, which is told.
@@ -82,12 +90,14 @@ func PaceOf(m *Meter, at time.Time, st *campaign.Status, c *CampaignCounts) (p P
 	if st.State != campaign.Running {
 		return Pace{}
 	}
-	rate, ok := m.PerSecond(at, c)
-	if !ok {
-		return Pace{}
+	rate, sure, ok := m.PerSecond(at, c)
+	if ok {
+		rounded := math.Round(rate*10) / 10
+		p.PerSecond = &rounded
 	}
-	rounded := math.Round(rate*10) / 10
-	p.PerSecond = &rounded
+	if !sure {
+		rate = float64(st.Rate)
+	}
 	if left, ok := c.Left(st); ok && rate > 0 {
 		seconds := int64(math.Ceil(float64(left) / rate))
 		p.SecondsLeft = &seconds

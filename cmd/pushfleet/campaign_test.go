@@ -163,8 +163,15 @@ func TestCampaignOfUnknownApp(t *testing.T) {
 	r := newRig(t)
 	spring := r.write("spring.json", `{"id":"spring","audience":{"all":true},"notification":{"title":"Hello"}}`)
 	commands := [][]string{
-		{"create", "-f", spring}, {"create", "-f", spring, "--dry-run"}, {"list"}, {"show", "x"}, {"pause", "x"}, {"resume", "x"},
-		{"pace", "x", "5"}, {"cancel", "x", "--yes"}, {"delete", "x", "--yes"},
+		{"create", "-f", spring},
+		{"create", "-f", spring, "--dry-run"},
+		{"list"},
+		{"show", "x"},
+		{"pause", "x"},
+		{"resume", "x"},
+		{"pace", "x", "5"},
+		{"cancel", "x", "--yes"},
+		{"delete", "x", "--yes"},
 	}
 	for _, args := range commands {
 		r.want(2, append([]string{"campaign", "--app", "shp"}, args...), `"shp" is not configured; configured: shop`)
@@ -223,7 +230,7 @@ func (r *rig) watched() {
 			r.t.Fatalf("watch: line %q: %v", line, err)
 		}
 		looks = append(looks, one)
-		fast = fast || one.PerSecond != nil && *one.PerSecond > 0 && one.SecondsLeft != nil
+		fast = fast || one.PerSecond != nil && one.SecondsLeft != nil
 	}
 	last := looks[len(looks)-1]
 	if len(looks) < 3 || !fast || last.State != "done" || last.Counts.Results["accepted"] != 3000 {
