@@ -1,18 +1,21 @@
 package worker_test
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/pushfleet/pushfleet/apns"
 	"github.com/pushfleet/pushfleet/campaign"
 	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/job"
 	"github.com/pushfleet/pushfleet/store"
 	"github.com/pushfleet/pushfleet/stream"
 	"github.com/pushfleet/pushfleet/worker"
@@ -471,6 +474,10 @@ func TestCampaignToAFile(t *testing.T) {
 	if totals.Duplicates != 0 {
 		t.Errorf("got %d duplicates, want none", totals.Duplicates)
 	}
+	told := f.outcomes(func(all []job.JobOutcome) bool { return len(all) > 0 && all[len(all)-1].Complete })
+	if total := told[len(told)-1].Total; total != 7 {
+		t.Errorf("outcome: got a total of %d, want all 7", total)
+	}
 }
 
 // What has ended goes after 30 days.
@@ -507,4 +514,34 @@ func TestStewardDeletesOldCampaigns(t *testing.T) {
 	if _, err := f.js.Campaign(f.ctx, "shop", "young"); err != nil {
 		t.Errorf("the one of less than 30 days: got %v, want it to be there", err)
 	}
+}
+
+// movingDevices is where a device goes to another user just before it is described.
+type movingDevices struct {
+	worker.Campaigns
+	move func()
+}
+
+func (m *movingDevices) Describe(ctx context.Context, app string, entries []store.Entry, dst []device.Device) ([]device.Device, int, error) {
+	m.move()
+	return m.Campaigns.Describe(ctx, app, entries, dst)
+}
+
+// What a file has for a user does not reach whoever has the device by then.
+func TestCampaignToAFileIsForItsUsers(t *testing.T) {
+	f := setup(t, nil)
+	f.register(device.Registration{Token: token(0), User: "ada"})
+	f.register(device.Registration{Token: token(1), User: "ada"})
+	f.register(device.Registration{Token: token(2), User: "bob"})
+	move := sync.OnceFunc(func() {
+		f.register(device.Registration{Token: token(1), User: "eve"})
+		f.register(device.Registration{Token: token(2), User: "eve"})
+	})
+	f.start(options{change: func(c *worker.Config) { c.Campaigns = &movingDevices{f.set, move} }})
+	st := f.createForFile(`{"id":"file","recipients":{},"notification":{"body":"for {{user}}"}}`, campaign.Recipient{User: "ada"}, campaign.Recipient{User: "bob"})
+	f.reaches("file", campaign.Done)
+	if got, want := f.bodies(), map[device.Token]string{token(0): "for ada"}; !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	wantCounts(t, f.totals(st), map[string]int64{"accepted": 1, "skipped:no device": 1})
 }
