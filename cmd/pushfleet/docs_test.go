@@ -149,7 +149,10 @@ func checkPart(part []byte) error {
 }
 
 // curl is a request in a page, and what is answered after an empty line.
-var curl = regexp.MustCompile(`(?s)^curl -X (\w+) (\S+).*?-d '(.*?)'\n(?:\n(\{.*))?$`)
+var (
+	curl    = regexp.MustCompile(`(?s)^curl -X (\w+) (\S+).*?-d '(.*?)'\n(?:\n(\{.*))?$`)
+	curlGet = regexp.MustCompile(`(?s)^curl -X (GET) (\S+)()[^\n]*(?:\\\n[^\n]*)*\n\n(\{.*)$`)
+)
 
 // What is sent to the API in its page is what it takes, and what it answers.
 func TestDocsRequests(t *testing.T) {
@@ -168,7 +171,10 @@ func TestDocsRequests(t *testing.T) {
 		}
 		m := curl.FindStringSubmatch(string(data))
 		if m == nil {
-			t.Errorf("%s: it is not curl -X METHOD URL … -d 'BODY'", &b)
+			m = curlGet.FindStringSubmatch(string(data))
+		}
+		if m == nil {
+			t.Errorf("%s: it is not curl -X METHOD URL … -d 'BODY', nor curl -X GET URL … with an answer", &b)
 			continue
 		}
 		requests++
@@ -180,6 +186,11 @@ func TestDocsRequests(t *testing.T) {
 			err, into = checkRegistration(body), new(api.Registered)
 		case method == "POST" && strings.HasSuffix(url, "/campaigns"):
 			err, into = checkCampaign(body), new(api.CreatedCampaign)
+		case method == "POST" && strings.HasSuffix(url, "/notifications"):
+			_, err = job.Parse(body)
+			into = new(api.HandedIn)
+		case method == "GET" && strings.Contains(url, "/notifications/"):
+			into = new(api.Notification)
 		case !json.Valid(body):
 			err = errors.New("is not JSON")
 		}
@@ -193,8 +204,8 @@ func TestDocsRequests(t *testing.T) {
 			t.Errorf("%s: answer: %v", &b, err)
 		}
 	}
-	if requests < 2 {
-		t.Errorf("got %d requests, want those to register and to create a campaign", requests)
+	if requests < 4 {
+		t.Errorf("got %d requests, want those to register, to send and ask, and to create a campaign", requests)
 	}
 }
 
