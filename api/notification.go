@@ -173,7 +173,7 @@ func (b *answer) state() {
 	}
 	if b.v.waits {
 		m := &b.v.message
-		out.Sequence, out.QueuedAt = m.Sequence, when(m.StoredAt)
+		out.Sequence, out.QueuedAt = m.Sequence, when(m.StoredAt.Truncate(time.Millisecond))
 		if m.Job.SendAfter.After(b.now) {
 			out.SendAfter = when(m.Job.SendAfter)
 		}

@@ -206,6 +206,9 @@ func statusURL(app string, lane job.Lane, id string, sequence uint64) string {
 func (a *API) postNotifications(c *call) (int, any, *Problem) {
 	var f faults
 	lane := c.lane(&f)
+	if c.r.Header.Get(headerIdempotencyKey) != "" {
+		f.add("{"+headerIdempotencyKey+"}", "is for a single job: give each job of a batch an id")
+	}
 	b, p := readJobs(c.body, &f)
 	if p != nil {
 		return 0, nil, p

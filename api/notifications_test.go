@@ -176,6 +176,7 @@ func TestSendMistakes(t *testing.T) {
 		{"batch of too many", request{method: post, path: notifications + "/batch", body: `{"jobs":[{}` + strings.Repeat(",{}", 1000) + `]}`}, 422, "invalid", []string{"jobs: must be at most 1000, got 1001"}},
 		{"broken batch", request{method: post, path: notifications + "/batch", body: `{"jobs":[{}`}, 400, "malformed", nil},
 		{"batch in no lane", request{method: post, path: notifications + "/batch?lane=", body: `{"jobs":[]}`}, 422, "invalid", []string{"{lane}: must be transactional or bulk", "jobs: must not be empty"}},
+		{"batch of one name", request{method: post, path: notifications + "/batch", body: `{"jobs":[` + nameless + `]}`, header: key("k")}, 422, "invalid", []string{"{Idempotency-Key}: is for a single job: give each job of a batch an id"}},
 		{"unknown id", request{method: get, path: notifications + "/nosuch"}, 404, "unknown_notification", nil},
 		{"a place that is not there", request{method: get, path: notifications + "/seq-4711"}, 404, "unknown_notification", nil},
 		{"long id", request{method: get, path: notifications + "/" + strings.Repeat("i", 129)}, 422, "invalid", []string{"{id}: must be at most 128 bytes, got 129"}},
