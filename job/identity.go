@@ -19,6 +19,10 @@ func APNsID(app, rootID string, t device.Token) uuid.UUID {
 	return NewAPNsIDs(app, rootID).ID(t)
 }
 
+// CampaignRoot is the rootID of what a campaign sends: no job's id has a line
+// feed in it.
+func CampaignRoot(id string) string { return "campaign\n" + id }
+
 // APNsIDs makes the apns-ids of one job without allocating. It is not safe for
 // concurrent use.
 type APNsIDs struct {

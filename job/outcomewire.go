@@ -22,7 +22,7 @@ var outcomesObject = newObject(
 	versionField(),
 	required(text("app", "The app's key in the configuration.",
 		textLimits{}, plain(func(o *Outcomes) *string { return &o.App }))),
-	required(laneField()),
+	required(laneField(func(o *Outcomes) *Lane { return &o.Lane })),
 	text("worker", "The worker that tells this.",
 		textLimits{}, plain(func(o *Outcomes) *string { return &o.Worker })),
 	milliseconds("at", "When it was told", func(o *Outcomes) *time.Time { return &o.At }),
@@ -48,7 +48,7 @@ var jobOutcomeObject = newObject(
 		plain(func(j *JobOutcome) *int { return &j.Range })),
 	integer("devices", "Of a range of a campaign: how many devices the whole range was published with.", 0, math.MaxInt32, "",
 		plain(func(j *JobOutcome) *int { return &j.Devices })),
-	environmentField(),
+	environmentField(func(j *JobOutcome) *device.Environment { return &j.Environment }),
 	flag("whole", "This is all of the job, nothing of it was told before.",
 		func(j *JobOutcome) *bool { return &j.Whole }),
 	flag("complete", "With this, every recipient is settled.",
@@ -177,25 +177,23 @@ func versionField() field[Outcomes] {
 	})
 }
 
-func laneField() field[Outcomes] {
+func laneField[T any](at func(*T) *Lane) field[T] {
 	var names []string
 	for _, l := range Lanes() {
 		names = append(names, l.String())
 	}
-	return text("lane", "The queue class.", textLimits{enum: names}, access[Outcomes, string]{
-		get: func(o *Outcomes) (string, bool) { return o.Lane.String(), true },
-		put: func(o *Outcomes, s string) { o.Lane, _ = ParseLane(s) },
+	return text("lane", "The queue class.", textLimits{enum: names}, access[T, string]{
+		get: func(t *T) (string, bool) { return at(t).String(), true },
+		put: func(t *T, s string) { *at(t), _ = ParseLane(s) },
 	})
 }
 
-func environmentField() field[JobOutcome] {
+func environmentField[T any](at func(*T) *device.Environment) field[T] {
 	names := []string{device.Production.String(), device.Sandbox.String()}
 	return text("environment", "The APNs environment that was sent to; absent where nothing was sent.",
-		textLimits{enum: names}, access[JobOutcome, string]{
-			get: func(j *JobOutcome) (string, bool) {
-				return j.Environment.String(), j.Environment != device.EnvironmentUnset
-			},
-			put: func(j *JobOutcome, s string) { j.Environment, _ = device.ParseEnvironment(s) },
+		textLimits{enum: names}, access[T, string]{
+			get: func(t *T) (string, bool) { return at(t).String(), *at(t) != device.EnvironmentUnset },
+			put: func(t *T, s string) { *at(t), _ = device.ParseEnvironment(s) },
 		})
 }
 

@@ -87,9 +87,8 @@ type compiled struct {
 // runs reports whether it may be sent, as far as is known.
 func (r *running) runs() bool { return r.status.Load().State == campaign.Running }
 
-// root is what the apns-ids of a campaign are made from. No job's id has a line
-// feed in it.
-func (r *running) root() string { return "campaign\n" + r.id }
+// root is what the apns-ids of a campaign are made from.
+func (r *running) root() string { return job.CampaignRoot(r.id) }
 
 // inContact reports whether the states of campaigns are known.
 func (c *campaigns) inContact() bool { return c.sinceContact() < contactFor }
