@@ -220,6 +220,10 @@ func (c *Consumer) message(msg jetstream.Msg) (*Message, error) {
 		if m.App, err = splitDevicesSubject(m.Subject); err != nil {
 			return nil, err
 		}
+	case Webhooks:
+		if m.App, err = splitWebhooksSubject(m.Subject); err != nil {
+			return nil, err
+		}
 	}
 	return m, nil
 }

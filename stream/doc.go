@@ -9,5 +9,6 @@
 // acknowledged it, however often it is redelivered. OUTCOMES keeps what became
 // of notifications for a week, for any number of readers. DEAD keeps what was
 // given up until somebody purges it. Both refuse new messages when they are
-// full, so that nothing old is lost silently; who publishes is told.
+// full, so that nothing old is lost silently; who publishes is told. WEBHOOKS, a work
+// queue as well, holds POSTs to webhooks until a receiver has taken them.
 package stream

@@ -301,7 +301,7 @@ func (l *DeadLetter) Refusal(now time.Time) string {
 	}
 	app, _, err := splitJobsSubject(l.Subject)
 	switch {
-	case err != nil || !ValidName(app):
+	case !l.IsPost() && (err != nil || !ValidName(app)):
 		return "it does not say where the message was published"
 	case l.Cut != "":
 		return "its body was cut: nobody has the rest"
@@ -313,10 +313,19 @@ func (l *DeadLetter) Refusal(now time.Time) string {
 }
 
 // Target returns the app and the lane that a letter goes back to; they may be
-// such as no worker knows.
+// such as no worker knows. A POST to a webhook has no lane.
 func (l *DeadLetter) Target() (app, lane string) {
+	if app, err := splitWebhooksSubject(l.Subject); err == nil {
+		return app, ""
+	}
 	app, lane, _ = splitJobsSubject(l.Subject)
 	return app, lane
+}
+
+// IsPost reports whether the letter is a POST that an app's webhook did not take.
+func (l *DeadLetter) IsPost() bool {
+	_, err := splitWebhooksSubject(l.Subject)
+	return err == nil
 }
 
 // Redriven says what became of a letter that was redriven.

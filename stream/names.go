@@ -16,6 +16,7 @@ const (
 	Devices  = "DEVICES"  // work queue: registrations and removals
 	Outcomes = "OUTCOMES" // what became of notifications, for a week
 	Dead     = "DEAD"     // what was given up
+	Webhooks = "WEBHOOKS" // work queue: POSTs to webhooks; only where there is one
 )
 
 // The key-value buckets.

@@ -135,6 +135,9 @@ func (r *redriving) refusal(l *stream.DeadLetter) string {
 	if why := l.Refusal(r.now); why != "" {
 		return why
 	}
+	if l.IsPost() {
+		return "" // workers have nothing to do with it
+	}
 	app, _ := l.Target()
 	return r.refused[app]
 }
@@ -161,8 +164,11 @@ func (r *redriving) lookAtWorkers(ctx context.Context, streams *stream.Streams) 
 			return []string{"no worker is running: jobs wait until one is"}
 		}
 		for _, subject := range subjects {
-			app, lane := (&stream.DeadLetter{Subject: subject}).Target()
-			if _, err := job.ParseLane(lane); err != nil {
+			l := stream.DeadLetter{Subject: subject}
+			app, lane := l.Target()
+			if l.IsPost() {
+				list = append(list, fmt.Sprintf("POSTs go to app %s's webhook: they wait for a week for an API process that knows it", app))
+			} else if _, err := job.ParseLane(lane); err != nil {
 				list = append(list, fmt.Sprintf("there is no lane %q: its letters come back", lane))
 			} else if !known[app] {
 				list = append(list, fmt.Sprintf("no worker knows app %s: its letters come back after a minute, as unknown app", app))
