@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/job"
 )
 
 // Config is the whole configuration, defaults filled in. It is not changed
@@ -109,12 +110,26 @@ type App struct {
 	Canaries []device.Token // our own devices, sent to while the fuse is open
 	Endpoint *Endpoint      // nil: Apple
 
+	Webhook *Webhook // nil: outcomes are told on NATS only
+
 	// PruneAfter is after how long without a registration a device is removed; 0:
 	// never.
 	PruneAfter time.Duration
 
 	key         *Key
 	certificate *Certificate
+}
+
+// Webhook is where outcomes of an app are told over HTTP.
+type Webhook struct {
+	URL          string
+	Secrets      Secret       // one or more, separated by white space
+	Lanes        []job.Lane   // empty: all
+	Results      []job.Result // empty: all
+	Timeout      time.Duration
+	Batch        int // the most outcomes in one POST
+	AllowPrivate bool
+	CAFile       string // PEM; empty: the system's roots
 }
 
 // Credential is one way to authenticate to APNs: a Key or a Certificate, the

@@ -12,6 +12,7 @@ import (
 
 	"github.com/pushfleet/pushfleet/config"
 	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/job"
 )
 
 // defaults is what an empty file means.
@@ -59,6 +60,7 @@ func TestEveryKey(t *testing.T) {
 		}
 	}
 	write("redis-password", "p4\n")
+	write("webhook-secrets", webhookSecret+"\n"+webhookSecret+"\n")
 	write("key.b64", "AAEC\nAwQF\r\n")
 	write("c.yaml", `
 nats:
@@ -98,6 +100,15 @@ apps:
     key: {base64_file: key.b64, key_id: ABCDEFGHIJ, team_id: 1234567890}
     canaries: [A1b2, "0c"]
     prune_after: 270d
+    webhook:
+      url: http://10.0.0.1:8080/hook?key=x
+      secrets_file: webhook-secrets
+      lanes: [bulk]
+      results: [rejected, suppressed]
+      timeout: 1m
+      batch: 2000
+      allow_private: true
+      ca_file: hook.pem
     endpoint: {url: "https://sim:2197", ca_file: sim.pem}
   classic:
     bundle_id: com.example.classic
@@ -156,6 +167,10 @@ apps:
 	check("shop's environment", shop.Environment, device.Sandbox)
 	check("shop's canaries", shop.Canaries, []device.Token{tok("a1b2"), tok("0c")})
 	check("shop's prune_after", shop.PruneAfter, 270*24*time.Hour)
+	check("shop's webhook", *shop.Webhook, config.Webhook{
+		URL: "http://10.0.0.1:8080/hook?key=x", Secrets: config.NewSecret(webhookSecret + "\n" + webhookSecret), Lanes: []job.Lane{job.Bulk},
+		Results: []job.Result{job.Rejected, job.Suppressed}, Timeout: time.Minute, Batch: 2000, AllowPrivate: true, CAFile: in("hook.pem"),
+	})
 	check("shop's endpoint", *shop.Endpoint, config.Endpoint{URL: "https://sim:2197", CAFile: in("sim.pem")})
 	classic := got.Apps["classic"]
 	check("classic's environment", classic.Environment, device.Production)
@@ -229,6 +244,22 @@ apps:
 		if !reflect.DeepEqual(c.got, c.want) {
 			t.Errorf("%s: got %#v, want %#v", c.name, c.got, c.want)
 		}
+	}
+}
+
+// webhookSecret is a secret of the shortest length.
+const webhookSecret = "whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz"
+
+func TestWebhookByEnvironment(t *testing.T) {
+	t.Parallel()
+	cfg := parse(t, "apps: {a: {bundle_id: b, certificate: {path: p.pem}}}\n",
+		"PUSHFLEET_APPS_A_WEBHOOK_URL=https://example.com/x", "PUSHFLEET_APPS_A_WEBHOOK_SECRETS="+webhookSecret)
+	want := config.Webhook{URL: "https://example.com/x", Secrets: config.NewSecret(webhookSecret), Timeout: 15 * time.Second, Batch: 200}
+	if got := cfg.Apps["a"].Webhook; got == nil || !reflect.DeepEqual(*got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
+	}
+	if got := parse(t, "apps: {a: {bundle_id: b, certificate: {path: p.pem}}}\n").Apps["a"].Webhook; got != nil {
+		t.Errorf("without a webhook: got %+v, want nil", got)
 	}
 }
 
@@ -348,6 +379,32 @@ func TestProblems(t *testing.T) {
 			"4:62: apps.c.prune_after: must be at most 3650d, got 3651d",
 			`5:62: apps.d.prune_after: must be a number of days such as 270d, got "24h"`,
 		}},
+		{
+			"webhooks",
+			"apps:\n" +
+				"  a: {bundle_id: a, certificate: {path: p.pem}, webhook: {}}\n" +
+				"  b: {bundle_id: a, certificate: {path: p.pem}, webhook: {url: 'ftp://hunter2', secrets: hunter2, lanes: [fast], results: [delivered], timeout: 2m, batch: 0}}\n" +
+				"  c: {bundle_id: a, certificate: {path: p.pem}, webhook: {url: 'http://example.com/hunter2', secrets: " + webhookSecret + "}}\n" +
+				"  d: {bundle_id: a, certificate: {path: p.pem}, webhook: {url: 'https://[::ffff:10.0.0.1]:8443/hunter2', secrets: " + webhookSecret + " hunter2}}\n" +
+				"  e: {bundle_id: a, certificate: {path: p.pem}, webhook: {url: 'https://u:hunter2@example.com', secrets: ''}}\n" +
+				"  f: {bundle_id: a, certificate: {path: p.pem}, webhook: {url: 'https://localhost/hunter2', secrets: " + webhookSecret + "}}\n", nil,
+			[]string{
+				"2:58: apps.a.webhook.url: is required",
+				"2:58: apps.a.webhook.secrets: is required",
+				"3:64: apps.b.webhook.url: must be an https URL such as https://example.com/pushfleet",
+				"3:90: apps.b.webhook.secrets: must be whsec_ and the base64 of 24 to 64 random bytes; several are separated by white space",
+				`3:107: apps.b.webhook.lanes[0]: must be transactional or bulk, got "fast"`,
+				`3:124: apps.b.webhook.results[0]: must be one of accepted, rejected, expired, suppressed, skipped, unknown, failed, duplicate, got "delivered"`,
+				"3:145: apps.b.webhook.timeout: must be at most 1m, got 2m",
+				"3:156: apps.b.webhook.batch: must be at least 1, got 0",
+				"4:64: apps.c.webhook.url: must be https: plain http needs allow_private, and a private address",
+				"5:64: apps.d.webhook.url: is not on the public Internet, which needs allow_private",
+				"5:115: apps.d.webhook.secrets: must be whsec_ and the base64 of 24 to 64 random bytes; several are separated by white space",
+				"6:64: apps.e.webhook.url: must not hold a user or password: requests are signed",
+				"6:106: apps.e.webhook.secrets: must not be empty",
+				"7:64: apps.f.webhook.url: is not on the public Internet, which needs allow_private",
+			},
+		},
 		{"credentials", "apps:\n  a:\n    bundle_id: a\n    credentials:\n    - x\n    -\n    - certificate: {path: p.pem}\n    - {topics: [t], certificate: {path: p.pem}}\n    - certificate: {path: q.pem}\n  b: {bundle_id: b, credentials: []}\n  c: {bundle_id: c, credentials: x}\n", nil, []string{
 			"5:7: apps.a.credentials[0]: must be a section with keys of its own, got a single value",
 			"6:6: apps.a.credentials[1]: needs one of key and certificate",

@@ -8,11 +8,14 @@ import (
 	"net/url"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/feedback"
+	"github.com/pushfleet/pushfleet/job"
 )
 
 // section is a mapping in the file: its keys, each bound to where its value
@@ -234,6 +237,42 @@ func environment(dst *device.Environment) value {
 	}}
 }
 
+func lanes(dst *[]job.Lane) value {
+	return value{kind: "list of lanes", items: func() func(string) error {
+		*dst = nil
+		return func(s string) error {
+			lane, err := job.ParseLane(s)
+			if err != nil {
+				return fmt.Errorf("must be transactional or bulk, got %s", quote(s))
+			}
+			*dst = append(*dst, lane)
+			return nil
+		}
+	}}
+}
+
+func results(dst *[]job.Result) value {
+	return value{kind: "list of results", items: func() func(string) error {
+		*dst = nil
+		return func(s string) error {
+			all := job.Results()
+			if !slices.Contains(all, job.Result(s)) {
+				return fmt.Errorf("must be one of %s, got %s", listed(all), quote(s))
+			}
+			*dst = append(*dst, job.Result(s))
+			return nil
+		}
+	}}
+}
+
+func listed(all []job.Result) string {
+	names := make([]string, len(all))
+	for i, r := range all {
+		names[i] = string(r)
+	}
+	return strings.Join(names, ", ")
+}
+
 // tokens is a list of device tokens; what is wrong with one is said without it.
 func tokens(dst *[]device.Token) value {
 	return value{kind: "list of device tokens", items: func() func(string) error {
@@ -304,6 +343,11 @@ func checkNotEmpty(s string) error {
 		return errors.New("must not be empty")
 	}
 	return nil
+}
+
+func checkSecrets(s string) error {
+	_, err := feedback.ParseSecrets(s)
+	return err
 }
 
 func checkBase64(s string) error {

@@ -103,7 +103,7 @@ func TestExampleExplainsEveryKey(t *testing.T) {
 		}
 		// A key whose spelling was explained above needs no second one, and
 		// the halves of a pair share one.
-		if prose.MatchString(lines[i-1]) || strings.HasPrefix(lines[i-1], " ") && slices.Contains([]string{"user", "username", "password", "base64", "cert_file"}, lastKey(key, lines[i-1])) {
+		if prose.MatchString(lines[i-1]) || strings.HasPrefix(lines[i-1], " ") && slices.Contains([]string{"user", "username", "password", "base64", "secrets", "cert_file"}, lastKey(key, lines[i-1])) {
 			explained[m[1]] = true
 		}
 		sectionLine := !strings.HasPrefix(line, " ")

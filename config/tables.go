@@ -1,9 +1,12 @@
 package config
 
 import (
+	"net/netip"
+	"net/url"
 	"time"
 
 	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/feedback"
 )
 
 func (c *Config) fields() []field {
@@ -153,6 +156,7 @@ func (c *App) fields() []field {
 		{key: "credentials", value: listOf(&c.Credentials), doc: "Several keys or certificates, by environment or topics."},
 		{key: "canaries", value: tokens(&c.Canaries), doc: "Device tokens of your own, in hexadecimal. They get a silent push while the fuse is open, to learn when it may close."},
 		{key: "prune_after", value: days(&c.PruneAfter, 30, 3650), doc: "Remove device tokens that were not registered for so long. They are remembered as removed for 30 days. Default: never."},
+		{key: "webhook", value: optional(&c.Webhook), doc: "Where `pushfleet api` tells over HTTP what became of notifications (docs/webhooks.md)."},
 		{key: "endpoint", value: optional(&c.Endpoint), doc: "What to send to in place of Apple, such as the simulator."},
 	}
 }
@@ -229,3 +233,32 @@ func (c *Endpoint) fields() []field {
 }
 
 func (*Endpoint) check(*scope) {}
+
+func (c *Webhook) fields() []field {
+	return []field{
+		{key: "url", value: text(&c.URL, feedback.CheckWebhookURL), required: true, doc: "Where to POST to: https, or with `allow_private` also http."},
+		{key: "secrets", value: secret(&c.Secrets, checkSecrets), required: true, doc: "Signing secrets (`whsec_…`), separated by spaces or lines. Each signs: give the new one and the old one while you change them."},
+		{key: "lanes", value: lanes(&c.Lanes), doc: "Whose outcomes are told: `transactional`, `bulk`. Default: both."},
+		{key: "results", value: results(&c.Results), doc: "Which outcomes are told, such as `rejected`. Default: all."},
+		{key: "timeout", value: duration(&c.Timeout, time.Second, time.Minute), def: "15s", doc: "Patience with the answer to one POST."},
+		{key: "batch", value: integer(&c.Batch, 1, 2000), def: "200", doc: "The most outcomes in one POST; one is about 350 bytes."},
+		{key: "allow_private", value: boolean(&c.AllowPrivate), def: "false", doc: "Allow addresses that are not on the public Internet, and plain http to those."},
+		{key: "ca_file", value: file(&c.CAFile), doc: "Certificate authorities to trust there, PEM. Default: the system's."},
+	}
+}
+
+func (c *Webhook) check(s *scope) {
+	if c.URL == "" || c.AllowPrivate || s.bad("url") {
+		return
+	}
+	u, err := url.Parse(c.URL)
+	if err != nil {
+		return // it was checked
+	}
+	if u.Scheme == "http" {
+		s.report("url", "must be https: plain http needs allow_private, and a private address")
+	}
+	if addr, err := netip.ParseAddr(u.Hostname()); err == nil && feedback.CheckPublic(addr) != nil || u.Hostname() == "localhost" {
+		s.report("url", "is not on the public Internet, which needs allow_private")
+	}
+}
