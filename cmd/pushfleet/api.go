@@ -19,16 +19,20 @@ import (
 	"github.com/pushfleet/pushfleet/api"
 	"github.com/pushfleet/pushfleet/config"
 	"github.com/pushfleet/pushfleet/internal/clock"
+	"github.com/pushfleet/pushfleet/stream"
 )
 
 func newAPI(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:   "api",
-		Short: "Serve the HTTP API",
+		Short: "Serve the HTTP API, and tell webhooks what became of notifications",
 		Long: `api serves the HTTP API on api.listen: devices are registered, read and removed
 there, notifications handed in and followed, campaigns created and steered, with API keys
 that "pushfleet key create" makes. Start as many as you like. What there is stands at
 /openapi.json. Without JetStream devices are served, the rest is not.
+
+Apps with a webhook are told there what became of their notifications, by whichever
+of the processes is free.
 
 SIGTERM stops it taking connections; requests that came are answered within
 api.drain_timeout. It serves /livez, /readyz and /metrics on the same address.`,
@@ -72,6 +76,10 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 	for name, app := range cfg.Apps {
 		apps[name] = api.App{Environment: app.Environment}
 	}
+	hooks, err := newWebhooks(cfg, log, reg, day.Now)
+	if err != nil {
+		return err
+	}
 	queue := new(apiQueue)
 	door, err := api.New(api.Config{
 		Keys: set, Registrations: set, TokenSet: set, Campaigns: queue, Totals: set, Queue: queue, Jobs: set, Apps: apps,
@@ -81,7 +89,7 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 	if err != nil {
 		return err
 	}
-	probes := newOps(reg, watch.ready, day.Notes, watch.notes, queue.notes)
+	probes := newOps(reg, watch.ready, day.Notes, watch.notes, queue.notes, hooks.Notes)
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/livez", "/readyz", "/metrics":
@@ -94,7 +102,11 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 	var watchers sync.WaitGroup
 	watchers.Go(func() { watch.run(watching) })
 	watchers.Go(func() { _ = day.Run(watching) }) // it returns nil
-	watchers.Go(func() { queue.run(watching, cfg, log) })
+	watchers.Go(func() {
+		queue.run(watching, cfg, log, func(streams *stream.Streams) {
+			_ = hooks.Run(watching, streams) // it returns nil
+		})
+	})
 	err = serveAPI(ctx, cfg.API, h, log, func(a net.Addr) {
 		log.Info("serves the HTTP API", zap.Stringer("address", a), zap.Bool("tls", cfg.API.CertFile != ""))
 		if serving != nil {

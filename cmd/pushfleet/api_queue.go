@@ -31,14 +31,16 @@ const joinEvery = 5 * time.Second
 
 var errNoQueue = errors.New("there is no connection to JetStream")
 
-// run connects, and keeps the connection until ctx ends.
-func (q *apiQueue) run(ctx context.Context, cfg *config.Config, log *zap.Logger) {
+// run connects, does what there is to do on the connection, and keeps it until ctx ends.
+func (q *apiQueue) run(ctx context.Context, cfg *config.Config, log *zap.Logger, do func(*stream.Streams)) {
 	for {
 		nc, streams, err := connectNATS(ctx, cfg, "api", log)
 		if err == nil {
 			defer nc.Close()
 			q.streams.Store(streams)
+			do(streams)
 			<-ctx.Done()
+			_ = nc.FlushTimeout(2 * time.Second) // acknowledgements are written without waiting
 			return
 		}
 		if ctx.Err() == nil {

@@ -23,24 +23,26 @@ func devPorts() localPorts {
 }
 
 func newDev(g *globals) *cobra.Command {
-	var dir string
+	var dir, webhook string
 	ports := devPorts()
 	cmd := &cobra.Command{
 		Use:   "dev",
 		Short: "Run everything in one process for development, and keep it running",
 		Long: `dev runs JetStream, an in-memory token set, the APNs simulator, a worker and the HTTP
 API in one process, with an app called "demo", until you stop it. It writes a configuration
-that the other commands take, and prints commands to try.
+that the other commands take, and prints commands to try. POSTs to the webhook are signed with
+` + devSecret + `.
 
 Device tokens and API keys live in memory and are gone when it stops.`,
 		Example: "  pushfleet dev\n  pushfleet dev --dir /tmp/pushfleet --nats-port 14222",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return runDev(cmd.Context(), g, dir, ports, cmd.OutOrStdout())
+			return runDev(cmd.Context(), g, dir, webhook, ports, cmd.OutOrStdout())
 		},
 	}
 	f := cmd.Flags()
 	f.StringVar(&dir, "dir", "pushfleet-dev", "where configuration, keys and streams are kept")
+	f.StringVar(&webhook, "webhook", "", "URL that is told what became of notifications, such as http://127.0.0.1:8090/")
 	f.IntVar(&ports.nats, "nats-port", ports.nats, "port of NATS")
 	f.IntVar(&ports.redis, "redis-port", ports.redis, "port of the in-memory token set")
 	f.IntVar(&ports.sim, "sim-port", ports.sim, "port of the APNs simulator")
@@ -50,7 +52,7 @@ Device tokens and API keys live in memory and are gone when it stops.`,
 	return cmd
 }
 
-func runDev(ctx context.Context, g *globals, dir string, ports localPorts, out io.Writer) error {
+func runDev(ctx context.Context, g *globals, dir, webhook string, ports localPorts, out io.Writer) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return fmt.Errorf("make directory: %w", err)
 	}
@@ -62,7 +64,9 @@ func runDev(ctx context.Context, g *globals, dir string, ports localPorts, out i
 	if err != nil {
 		return err
 	}
-	err = l.serveDev(ctx, g, out)
+	if err = l.addWebhook(webhook); err == nil {
+		err = l.serveDev(ctx, g, out)
+	}
 	return errors.Join(err, l.stop())
 }
 
@@ -111,6 +115,9 @@ func (l *local) createKey(ctx context.Context) (string, error) {
 	}
 	return text, set.CreateAPIKey(ctx, record)
 }
+
+// devSecret signs what dev tells a webhook. Everybody knows it.
+const devSecret = "whsec_cHVzaGZsZWV0IGRldjogbm90IGEgc2VjcmV0" //nolint:gosec // it says so
 
 const devText = `pushfleet runs, with the app "demo". Device tokens and API keys are in memory: they are gone when it stops.
 

@@ -74,7 +74,7 @@ func whole(text string) []byte {
 func TestDocsJSON(t *testing.T) {
 	t.Parallel()
 	checked := make(map[string]int)
-	for _, b := range blocks(t, "docs/campaigns.md", "docs/jobs.md", "docs/api.md") {
+	for _, b := range blocks(t, "docs/campaigns.md", "docs/jobs.md", "docs/api.md", "docs/webhooks.md") {
 		if b.language != "json" {
 			continue
 		}
@@ -84,7 +84,7 @@ func TestDocsJSON(t *testing.T) {
 		}
 		checked[kind]++
 	}
-	for kind, least := range map[string]int{"campaign": 1, "part of a campaign": 3, "job": 1, "outcomes": 1, "device change": 1} {
+	for kind, least := range map[string]int{"campaign": 1, "part of a campaign": 3, "job": 1, "outcomes": 1, "webhook": 1, "device change": 1} {
 		if checked[kind] < least {
 			t.Errorf("got %d examples of %s, want %d: the pages have changed", checked[kind], kind, least)
 		}
@@ -110,6 +110,9 @@ func checkJSON(text string) (kind string, err error) {
 	case has("jobs"):
 		_, err = job.ParseOutcomes(data)
 		return "outcomes", err
+	case has("events"):
+		_, err = job.ParseWebhook(data)
+		return "webhook", err
 	case has("action"):
 		_, err = feedback.ParseDeviceChange(data)
 		return "device change", err

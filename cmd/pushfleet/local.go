@@ -86,6 +86,22 @@ apps:
 	return nil
 }
 
+// addWebhook adds a webhook to the configuration; with an empty URL it does nothing.
+func (l *local) addWebhook(url string) error {
+	if url == "" {
+		return nil
+	}
+	f, err := os.OpenFile(l.configPath, os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	_, err = fmt.Fprintf(f, "    webhook: {url: %q, secrets: %s, allow_private: true}\n", url, devSecret)
+	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	return nil
+}
+
 func (l *local) serveAdmin(port int) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	l.stopAdmin = cancel
