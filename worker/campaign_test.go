@@ -339,6 +339,29 @@ func TestCampaignThatStartsLateKeepsItsTimes(t *testing.T) {
 	}
 }
 
+// The devices of ranges that were published twice may have been counted differently; in
+// the end the count is that of what was read.
+func TestDoneCampaignCountsTheDevicesThatWereRead(t *testing.T) {
+	f := setup(t, nil)
+	f.registerMany(500, nil)
+	f.start(options{change: f.sendsCampaigns})
+	f.create(`{"id":"c","audience":{"all":true},"notification":{"title":"Hello"},"rate":100}`)
+	f.eventually("the campaign to be divided", func() (string, bool) {
+		st, err := f.js.Campaign(f.ctx, "shop", "c")
+		return fmt.Sprint(st.State, err), st.Expanded
+	})
+	if _, err := f.js.ChangeCampaign(f.ctx, "shop", "c", func(s *campaign.Status) error {
+		s.Devices += 4
+		return s.SetRate(0)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	st := f.reaches("c", campaign.Done)
+	if totals := f.totals(st); st.Devices != 500 || totals.Devices != 500 {
+		t.Errorf("got %d devices, and %d of them read, want 500", st.Devices, totals.Devices)
+	}
+}
+
 func TestRunThatIsTooLateIsLeftOut(t *testing.T) {
 	f := setup(t, nil)
 	f.registerMany(10, nil)

@@ -169,9 +169,25 @@ func (m *message) outcomes(complete bool) []job.JobOutcome {
 		end := &perEnvironment[len(perEnvironment)-1]
 		end.Complete = true
 		end.Total = max(len(m.recipients), len(m.others)+len(m.progress.Settled))
-		end.Whole = len(perEnvironment) == 1 && len(m.progress.Settled) == 0
+		end.Whole = len(perEnvironment) == 1 && len(m.progress.Settled) == 0 && m.toldMarks()
 	}
 	return perEnvironment
+}
+
+// toldMarks reports whether what is told has all that was marked. A device that was
+// sent to and is gone by now is not among the recipients: whoever sent may tell of it
+// yet, and then it is to be counted.
+func (m *message) toldMarks() bool {
+	if len(m.progress.Marked) == 0 {
+		return true
+	}
+	told := 0
+	for i := range m.recipients {
+		if _, ok := m.progress.Marked[m.recipients[i].hash]; ok {
+			told++
+		}
+	}
+	return told == len(m.progress.Marked)
 }
 
 // acknowledge ends a message.

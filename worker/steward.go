@@ -328,6 +328,9 @@ func (w *Worker) finishCampaign(ctx context.Context, r *running) error {
 		if s.Ended() {
 			return errNothingToDo
 		}
+		// Somebody may have divided a part and died before saying so, and the next one have
+		// counted other devices in the same ranges: what is in them is what was read.
+		s.Devices = totals.Devices
 		return s.Finish(w.cfg.Now())
 	})
 	if errors.Is(err, errNothingToDo) {
