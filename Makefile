@@ -17,7 +17,7 @@ BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -tags timetzdata \
 	-ldflags "-s -w -buildid= -X main.version=$(VERSION)"
 
 # What a test may take before it counts as stuck; the whole takes less.
-TEST_TIMEOUT ?= 5m
+TEST_TIMEOUT ?= 10m
 FUZZTIME     ?= 30s
 BENCH        ?= .
 DEVICES      ?= 100000
