@@ -277,6 +277,11 @@ func (l *load) end(t *testing.T) (lost []fate) {
 		if got > want || progress[0].Duplicates != 0 {
 			t.Errorf("progress of writer %d: got %d accepted, %d duplicates, want %d and none", w.n, got, progress[0].Duplicates, want)
 		}
+		// Its keys and the guard's are in two slots.
+		status, err := l.JobStatus(l.ctx, w.job())
+		if err != nil || status.Counts[job.Accepted] != got || got > 0 && len(status.Outcomes) == 0 {
+			t.Errorf("status of writer %d: got %+v, %v, want %d accepted, and places", w.n, status, err, got)
+		}
 		// Which of them are missing cannot be told: the last ones before the kill.
 		last := w.told
 		if !l.promoted.IsZero() {
