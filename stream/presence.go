@@ -20,6 +20,14 @@ type Presence struct {
 	// Redriven says that the worker tells a redriven job from the one that it
 	// continues: older ones drop it as a duplicate.
 	Redriven bool `json:"redriven,omitempty"`
+	// Counts are what became of notifications since the worker started, by app.
+	Counts map[string]Counts `json:"counts,omitempty"`
+}
+
+// Counts are notifications by what became of them.
+type Counts struct {
+	Accepted int64 `json:"accepted,omitempty"`
+	Failed   int64 `json:"failed,omitempty"` // rejected, given up, or without an answer
 }
 
 // Announce says that a worker is alive; it is forgotten after 30 s.

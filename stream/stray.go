@@ -37,6 +37,37 @@ func (s *Streams) JobSubjects(ctx context.Context) ([]Waiting, error) {
 	return waiting, nil
 }
 
+// Backlog is what waits in JOBS.
+type Backlog struct {
+	Jobs map[string]uint64 // by app
+	// Most is about how many messages JOBS can hold, of the size of those in it; where
+	// it is empty, of a KiB.
+	Most uint64
+}
+
+// Backlog returns what waits in JOBS.
+func (s *Streams) Backlog(ctx context.Context) (Backlog, error) {
+	st, err := s.js.Stream(ctx, Jobs)
+	if err != nil {
+		return Backlog{}, fmt.Errorf("ask for stream %s: %w", Jobs, err)
+	}
+	info, err := st.Info(ctx, jetstream.WithSubjectFilter("push.jobs.>"))
+	if err != nil {
+		return Backlog{}, fmt.Errorf("list subjects of %s: %w", Jobs, err)
+	}
+	size := uint64(1024)
+	if info.State.Msgs > 0 {
+		size = max(info.State.Bytes/info.State.Msgs, 1)
+	}
+	b := Backlog{Jobs: make(map[string]uint64), Most: uint64(max(info.Config.MaxBytes, 0)) / size}
+	for subject, n := range info.State.Subjects {
+		if app, _, err := splitJobsSubject(subject); err == nil {
+			b.Jobs[app] += n
+		}
+	}
+	return b, nil
+}
+
 // jobsSubjects returns how many messages each subject of JOBS holds that a filter
 // matches.
 func (s *Streams) jobsSubjects(ctx context.Context, filter string) (map[string]uint64, error) {

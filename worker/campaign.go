@@ -189,7 +189,7 @@ func (w *Worker) campaignChanged(ctx, work context.Context, group *sync.WaitGrou
 		r = &running{app: app, id: st.ID}
 		r.lane = &lane{
 			app: app, lane: job.Bulk, campaign: r, holder: newHolder(job.Bulk), fast: w.metrics.of(app.Name, job.Bulk),
-			mean: campaignRange, fail: errNotStarted,
+			tally: w.tallies[app.Name], mean: campaignRange, fail: errNotStarted,
 		}
 		r.status.Store(&st)
 		w.campaigns.known[key] = r

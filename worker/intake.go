@@ -42,6 +42,7 @@ type lane struct {
 	retries  budget
 	fast     [device.Sandbox + 1]fastMetrics // by environment
 	brake    brake
+	tally    *tally // the app's
 
 	// Only touched by its intake:
 	mean  float64 // recipients per message, moving

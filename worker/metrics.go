@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +22,10 @@ type metrics struct {
 
 	known map[string]bool // reasons that may be labels; only read once made
 }
+
+// tally is what the worker tells the fleet of an app's notifications. It is apart from
+// the metrics, which nothing reads but their collector.
+type tally struct{ accepted, failed atomic.Int64 }
 
 // fastMetrics are what most notifications need, found once for a lane and an
 // environment.
@@ -86,10 +91,15 @@ func (m *metrics) of(app string, l job.Lane) (fast [device.Sandbox + 1]fastMetri
 func (m *metrics) accepted(l *lane, env device.Environment, latency time.Duration) {
 	f := &l.fast[env]
 	f.accepted.Inc()
+	l.tally.accepted.Add(1)
 	f.latency.Observe(latency.Seconds())
 }
 
 func (m *metrics) settled(l *lane, env device.Environment, result job.Result, reason string, n int) {
+	switch result {
+	case job.Rejected, job.Failed, job.Unknown:
+		l.tally.failed.Add(int64(n))
+	}
 	m.notifications.WithLabelValues(l.app.Name, env.String(), l.lane.String(), string(result), m.label(reason)).Add(float64(n))
 }
 

@@ -51,10 +51,13 @@ func (w *Worker) watchStrays(ctx context.Context) {
 
 func (w *Worker) sweepStrays(ctx context.Context, since map[string]time.Time) error {
 	apps := make([]string, 0, len(w.cfg.Apps))
+	counts := make(map[string]stream.Counts, len(w.cfg.Apps))
 	for _, a := range w.cfg.Apps {
 		apps = append(apps, a.Name)
+		n := w.tallies[a.Name]
+		counts[a.Name] = stream.Counts{Accepted: n.accepted.Load(), Failed: n.failed.Load()}
 	}
-	if err := w.cfg.Streams.Announce(ctx, w.cfg.Name, stream.Presence{Version: w.cfg.Version, Apps: apps, Redriven: true}); err != nil {
+	if err := w.cfg.Streams.Announce(ctx, w.cfg.Name, stream.Presence{Version: w.cfg.Version, Apps: apps, Redriven: true, Counts: counts}); err != nil {
 		return err
 	}
 	present, err := w.cfg.Streams.Present(ctx)

@@ -93,6 +93,7 @@ type Worker struct {
 	finished *finished
 	dead     cemetery
 	lanes    []*lane
+	tallies  map[string]*tally // by app; only read once made
 
 	campaigns *campaigns
 	zones     device.Zones
@@ -150,7 +151,7 @@ func New(cfg Config) (*Worker, error) {
 	w := &Worker{
 		cfg: cfg, log: cfg.Logger.Named("worker"),
 		policy: NewPolicy(), room: newRoom(cfg.MaxInFlight), flight: newFlight(), finished: newFinished(),
-		campaigns: newCampaigns(),
+		campaigns: newCampaigns(), tallies: make(map[string]*tally),
 	}
 	w.metrics = newMetrics(cfg.Metrics, w)
 	w.recorded = newRecorded(cfg.Streams)
@@ -158,8 +159,11 @@ func New(cfg Config) (*Worker, error) {
 		if !stream.ValidName(app.Name) {
 			return nil, fmt.Errorf("app %q: must be letters, digits, '-' and '_'", app.Name)
 		}
+		w.tallies[app.Name] = new(tally)
 		for _, l := range job.Lanes() {
-			w.lanes = append(w.lanes, &lane{app: app, lane: l, holder: newHolder(l), fast: w.metrics.of(app.Name, l), mean: 1, fail: errNotStarted})
+			w.lanes = append(w.lanes, &lane{
+				app: app, lane: l, holder: newHolder(l), fast: w.metrics.of(app.Name, l), tally: w.tallies[app.Name], mean: 1, fail: errNotStarted,
+			})
 		}
 	}
 	return w, nil
