@@ -1,10 +1,12 @@
 package api
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -37,6 +39,10 @@ type Config struct {
 	Queue Queue
 	Jobs  Jobs
 
+	// Gorush, with Queue and Fleet: the door for callers of gorush. nil: there is none.
+	Gorush *Gorush
+	Fleet  Fleet
+
 	Apps map[string]App // by name; not changed afterwards
 
 	// RateLimit is how many requests a second each API key may make here, with
@@ -57,6 +63,8 @@ type Config struct {
 type App struct {
 	// Environment is that of registrations that do not say.
 	Environment device.Environment
+	// BundleID finds the app of a topic. Only the door for gorush needs it.
+	BundleID string
 }
 
 // API is the HTTP API, an [http.Handler]. It is safe for concurrent use.
@@ -72,8 +80,11 @@ type API struct {
 	zones      device.Zones
 	single     strictjson.Object[device.Registration] // of a PUT
 	item       strictjson.Object[device.Registration] // of a batch
-	document   []byte                                 // OpenAPI
-	logged     rate.Sometimes
+
+	gorush      strictjson.Object[gorushNotification]
+	gorushCount atomic.Int64 // device tokens that came through its door
+	document    []byte       // OpenAPI
+	logged      rate.Sometimes
 }
 
 // New returns the API. Close it when nothing is served by it any more.
@@ -88,6 +99,9 @@ func New(cfg Config) (*API, error) {
 	if (cfg.Queue == nil) != (cfg.Jobs == nil) {
 		errs = append(errs, errors.New("api: needs a queue and what is known of jobs, or neither"))
 	}
+	if cfg.Gorush != nil {
+		errs = append(errs, cfg.Gorush.check(&cfg)...)
+	}
 	if cfg.RateLimit < 0 || cfg.MaxBatchBytes < 0 {
 		errs = append(errs, errors.New("api: limits must not be negative"))
 	}
@@ -101,6 +115,11 @@ func New(cfg Config) (*API, error) {
 	}
 	if cfg.MaxBatchBytes == 0 {
 		cfg.MaxBatchBytes = DefaultMaxBatchBytes
+	}
+	if cfg.Gorush != nil {
+		door := *cfg.Gorush
+		door.MaxNotifications = cmp.Or(door.MaxNotifications, DefaultMaxNotifications)
+		cfg.Gorush = &door
 	}
 	if cfg.Version == "" {
 		cfg.Version = "dev"
@@ -117,6 +136,9 @@ func New(cfg Config) (*API, error) {
 		logged: rate.Sometimes{First: 1, Interval: time.Second},
 	}
 	a.single, a.item = device.RegistrationMembers(&a.zones, false), device.RegistrationMembers(&a.zones, true)
+	if cfg.Gorush != nil {
+		a.gorush = gorushMembers()
+	}
 	m := newMetrics(cfg.Metrics, func() int { return a.registrar.queued() }, func() int64 { return a.publishing.used.Load() })
 	a.metrics = m
 	a.registrar = newRegistrar(cfg.Registrations, m.batch)

@@ -45,7 +45,7 @@ func (a *API) serve(rt *route, m *routeMetrics, w http.ResponseWriter, r *http.R
 	if p != nil {
 		status = p.Status
 		a.logProblem(rt, c, p)
-		a.writeProblem(w, c.id, p)
+		a.writeProblem(w, c.id, p, rt.fail)
 	} else {
 		a.write(w, c.id, status, body)
 	}
@@ -79,7 +79,27 @@ func (c *call) answer(rt *route, w http.ResponseWriter) (status int, body any, p
 // authorize decides whether the request may be carried out: the key, its rate,
 // its apps, and its scopes. A key learns nothing of apps that are not its own.
 func (c *call) authorize(rt *route) *Problem {
-	id, secret, p := bearer(c.r)
+	if p := c.identify(rt); p != nil {
+		return p
+	}
+	if !rt.appless {
+		if p := c.enter(); p != nil {
+			return p
+		}
+	}
+	if !may(c.key, rt.scopes) {
+		return problemf(http.StatusForbidden, codeMissingScope, "the API key %s needs the scope %s", c.key.ID, orScopes(rt.scopes))
+	}
+	return nil
+}
+
+// identify finds the key of the request, and counts the request against its rate.
+func (c *call) identify(rt *route) *Problem {
+	header := c.r.Header.Get("Authorization")
+	if header == "" && rt.key != "" {
+		header = "Bearer " + rt.key
+	}
+	id, secret, p := bearer(header)
 	if p != nil {
 		return p
 	}
@@ -93,27 +113,28 @@ func (c *call) authorize(rt *route) *Problem {
 		return unauthorized("the API key is not known, or was revoked")
 	}
 	c.key, c.limiter = key, limiter
-	if p := c.charge(1); p != nil {
-		return p
-	}
+	return c.charge(1)
+}
+
+// enter finds the app of the URL.
+func (c *call) enter() *Problem {
 	c.appName = c.r.PathValue("app")
-	if !key.AllApps && !slices.Contains(key.Apps, c.appName) {
-		return problemf(http.StatusForbidden, codeWrongApp, "the API key %s is not for this app", key.ID)
+	if !c.mine(c.appName) {
+		return problemf(http.StatusForbidden, codeWrongApp, "the API key %s is not for this app", c.key.ID)
 	}
 	app, ok := c.api.cfg.Apps[c.appName]
 	if !ok {
 		return problemf(http.StatusNotFound, codeUnknownApp, "no app with this name is configured")
 	}
-	if !may(key, rt.scopes) {
-		return problemf(http.StatusForbidden, codeMissingScope, "the API key %s needs the scope %s", key.ID, orScopes(rt.scopes))
-	}
 	c.app = app
 	return nil
 }
 
-// bearer reads the API key of a request.
-func bearer(r *http.Request) (id, secret string, p *Problem) {
-	header := r.Header.Get("Authorization")
+// mine reports whether the key is for an app.
+func (c *call) mine(app string) bool { return c.key.AllApps || slices.Contains(c.key.Apps, app) }
+
+// bearer reads the API key of a header Authorization.
+func bearer(header string) (id, secret string, p *Problem) {
 	if header == "" {
 		return "", "", unauthorized("an API key is needed: Authorization: Bearer pf_…")
 	}
@@ -222,11 +243,17 @@ func (a *API) write(w http.ResponseWriter, id string, status int, body any) {
 	_, _ = w.Write(text) // a caller that has gone
 }
 
-func (a *API) writeProblem(w http.ResponseWriter, id string, p *Problem) {
+// writeProblem writes a problem document, or what in makes of the problem.
+func (a *API) writeProblem(w http.ResponseWriter, id string, p *Problem, in func(*Problem) any) {
 	p.RequestID = id
 	h := w.Header()
 	h.Set(headerRequestID, id)
+	var body any = p
 	h.Set("Content-Type", contentTypeProblem)
+	if in != nil {
+		body = in(p)
+		h.Set("Content-Type", contentType)
+	}
 	switch {
 	case p.Status == http.StatusUnauthorized:
 		h.Set("WWW-Authenticate", `Bearer realm="pushfleet"`)
@@ -237,7 +264,7 @@ func (a *API) writeProblem(w http.ResponseWriter, id string, p *Problem) {
 		h.Set("Retry-After", strconv.Itoa(int((p.retryAfter+time.Second-1)/time.Second)))
 	}
 	w.WriteHeader(p.Status)
-	_, _ = w.Write(encode(p))
+	_, _ = w.Write(encode(body))
 }
 
 // encode returns a line of JSON. It is for programs and people: nobody puts it

@@ -87,11 +87,12 @@ func operation(rt *route, reg huma.Registry, problem *huma.Schema) *huma.Operati
 	} else {
 		op.Security = []map[string][]string{{}}
 	}
+	failing := map[string]*huma.MediaType{contentTypeProblem: {Schema: problem}}
+	if rt.fault != nil {
+		failing = map[string]*huma.MediaType{contentType: {Schema: reg.Schema(rt.fault, true, "")}}
+	}
 	for _, status := range fails {
-		res := &huma.Response{
-			Description: http.StatusText(status), Headers: requestID,
-			Content: map[string]*huma.MediaType{contentTypeProblem: {Schema: problem}},
-		}
+		res := &huma.Response{Description: http.StatusText(status), Headers: requestID, Content: failing}
 		if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
 			res.Headers = map[string]*huma.Param{
 				headerRequestID: requestID[headerRequestID],

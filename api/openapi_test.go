@@ -82,9 +82,9 @@ func TestOpenAPI(t *testing.T) {
 	}
 	slices.Sort(got)
 	want := []string{
-		"DELETE /v1/apps/{app}/campaigns/{id}", "DELETE /v1/apps/{app}/devices/{token}", "GET /openapi.json", "GET /v1/apps/{app}/campaigns", "GET /v1/apps/{app}/campaigns/{id}",
+		"DELETE /v1/apps/{app}/campaigns/{id}", "DELETE /v1/apps/{app}/devices/{token}", "GET /api/stat/app", "GET /openapi.json", "GET /v1/apps/{app}/campaigns", "GET /v1/apps/{app}/campaigns/{id}",
 		"GET /v1/apps/{app}/devices/{token}", "GET /v1/apps/{app}/notifications/{id}", "GET /v1/apps/{app}/users/{user}/devices", "PATCH /v1/apps/{app}/campaigns/{id}",
-		"POST /v1/apps/{app}/campaigns", "POST /v1/apps/{app}/campaigns/{id}/cancel", "POST /v1/apps/{app}/campaigns/{id}/pause",
+		"POST /api/push", "POST /v1/apps/{app}/campaigns", "POST /v1/apps/{app}/campaigns/{id}/cancel", "POST /v1/apps/{app}/campaigns/{id}/pause",
 		"POST /v1/apps/{app}/campaigns/{id}/resume", "POST /v1/apps/{app}/devices",
 		"POST /v1/apps/{app}/notifications", "POST /v1/apps/{app}/notifications/batch", "PUT /v1/apps/{app}/devices/{token}",
 	}
@@ -100,6 +100,7 @@ func setupAll(t *testing.T) *fixture {
 	return setup(t, func(c *api.Config) {
 		set := c.Keys.(*store.Store)
 		c.Campaigns, c.Totals, c.Queue, c.Jobs = js.Streams, set, js.Streams, set
+		c.Gorush, c.Fleet = &api.Gorush{}, js.Streams
 	})
 }
 

@@ -15,9 +15,11 @@ type route struct {
 	summary      string
 	detail       string
 
-	scopes []Scope // one of them, or admin, is needed; none: anybody may
-	body   int64   // the most bytes of a body; 0: it has none
-	handle func(c *call) (status int, body any, p *Problem)
+	scopes  []Scope // one of them, or admin, is needed; none: anybody may
+	appless bool    // the path names no app: it is for those of the key
+	key     string  // of requests that bring none; empty: they must
+	body    int64   // the most bytes of a body; 0: it has none
+	handle  func(c *call) (status int, body any, p *Problem)
 
 	query  []parameter // of the URL, after the path
 	header []parameter
@@ -26,6 +28,10 @@ type route struct {
 	// For the OpenAPI document: types of the body and of the answer with status.
 	in, out reflect.Type
 	status  int
+	// fail puts problems into another form, which the type fault describes; nil: problem
+	// documents.
+	fail  func(*Problem) any
+	fault reflect.Type
 	// Examples of them, as JSON; empty: none.
 	inExample, outExample string
 	fails                 []int // statuses of problems, beside those that every route has
@@ -101,6 +107,9 @@ func (a *API) routes() []route {
 	if a.cfg.Queue != nil {
 		list = append(list, a.notificationRoutes()...)
 	}
+	if a.cfg.Gorush != nil {
+		list = append(list, a.gorushRoutes()...)
+	}
 	if a.cfg.Campaigns != nil {
 		list = append(list, a.campaignRoutes()...)
 	}
@@ -110,9 +119,7 @@ func (a *API) routes() []route {
 // notificationRoutes is the list of routes of notifications.
 func (a *API) notificationRoutes() []route {
 	const all = "/v1/apps/{app}/notifications"
-	lane := parameter{
-		name: "lane", about: "The queue class. Default transactional.", of: reflect.TypeFor[string](), enum: []string{job.Transactional.String(), job.Bulk.String()},
-	}
+	lane := laneParameter()
 	const exampleJob = `{"id":"order-4711-shipped","to":{"users":["ada"]},"notification":{"title":"Shipped","body":"Order 4711 is on its way"},"ttl":"4h"}`
 	const exampleStored = `{"id":"order-4711-shipped","sequence":17,"duplicate":false,"status_url":"/v1/apps/shop/notifications/order-4711-shipped?sequence=17"}`
 	return []route{
@@ -156,6 +163,41 @@ func (a *API) notificationRoutes() []route {
 				`"latency":{"queued_ms":2,"waiting_ms":1,"apns_ms":27}}`,
 			fails: []int{422},
 		},
+	}
+}
+
+// gorushRoutes is the list of routes that are gorush's.
+func (a *API) gorushRoutes() []route {
+	fault := reflect.TypeFor[GorushError]()
+	return []route{
+		{
+			method: http.MethodPost, path: "/api/push", id: "gorushPush",
+			summary: "Hand in notifications as gorush takes them",
+			detail: "What is wrong with one notification or device token concerns that alone, and is told in logs; if there is " +
+				"nothing else, the answer is 400. They are in the queue once this is answered.",
+			scopes: []Scope{ScopeSend}, appless: true, key: a.cfg.Gorush.Key, body: a.cfg.MaxBatchBytes, handle: a.postPush,
+			query: []parameter{
+				laneParameter(),
+				{name: "app", about: "The app, where the topic does not tell.", of: reflect.TypeFor[string]()},
+			},
+			in: reflect.TypeFor[GorushPush](), out: reflect.TypeFor[GorushReply](), status: http.StatusOK, fail: gorushError, fault: fault,
+			inExample:  `{"notifications":[{"tokens":["8f3a55d1c7e04b22"],"platform":1,"message":"Hello World iOS!"}]}`,
+			outExample: `{"success":"ok","counts":1,"logs":[]}`,
+		},
+		{
+			method: http.MethodGet, path: "/api/stat/app", id: "gorushStatus",
+			summary: "Counts as gorush tells them",
+			detail:  "Of the apps that the API key is for.",
+			scopes:  []Scope{ScopeSend, ScopeRead}, appless: true, key: a.cfg.Gorush.Key, handle: a.getStatApp,
+			out: reflect.TypeFor[GorushStatus](), status: http.StatusOK, fail: gorushError, fault: fault,
+		},
+	}
+}
+
+// laneParameter is the lane in a URL's query.
+func laneParameter() parameter {
+	return parameter{
+		name: "lane", about: "The queue class. Default transactional.", of: reflect.TypeFor[string](), enum: []string{job.Transactional.String(), job.Bulk.String()},
 	}
 }
 

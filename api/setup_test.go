@@ -195,7 +195,9 @@ func (f *fixture) hold(r request, a answer) {
 	if a.header.Get("X-Request-Id") == "" {
 		f.t.Errorf("%s: got no X-Request-Id, want one", what)
 	}
-	if a.status/100 >= 4 {
+	if a.status/100 >= 4 && strings.HasPrefix(r.path, "/api/") {
+		f.secret(what, string(a.text), r)
+	} else if a.status/100 >= 4 {
 		var p api.Problem
 		if err := json.Unmarshal(a.text, &p); err != nil {
 			f.t.Fatalf("%s: %v, want a problem document", what, err)
@@ -248,6 +250,10 @@ func (f *fixture) secret(what, text string, r request) {
 func (f *fixture) operation(r request) string {
 	parts := strings.Split(strings.SplitN(r.path, "?", 2)[0], "/")
 	switch {
+	case strings.HasPrefix(r.path, "/api/push") && r.method == http.MethodPost:
+		return f.ifOpen("/paths/~1api~1push/post")
+	case r.path == "/api/stat/app" && r.method == http.MethodGet:
+		return f.ifOpen("/paths/~1api~1stat~1app/get")
 	case len(parts) < 5 || parts[1] != "v1" || parts[2] != "apps":
 		return ""
 	case len(parts) == 5 && parts[4] == "devices" && r.method == http.MethodPost:
@@ -270,6 +276,14 @@ func (f *fixture) operation(r request) string {
 		return "/paths/~1v1~1apps~1{app}~1users~1{user}~1devices/get"
 	}
 	return ""
+}
+
+// ifOpen is the operation if the document has gorush's.
+func (f *fixture) ifOpen(operation string) string {
+	if _, open := dict(dict(f.openAPI())["paths"])["/api/push"]; !open {
+		return ""
+	}
+	return operation
 }
 
 // readSchemas compiles schemas of the served document.

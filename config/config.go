@@ -68,9 +68,19 @@ type API struct {
 	CertFile string // PEM, with KeyFile; empty: HTTP without TLS
 	KeyFile  string
 
+	Gorush Gorush
+
 	RateLimit     int           // requests a second of one API key; 0: no limit
 	MaxBatchBytes int           // of the body of a batch
 	DrainTimeout  time.Duration // patience with what is being answered at SIGTERM
+}
+
+// Gorush is the door for callers of gorush.
+type Gorush struct {
+	Enabled          bool
+	APIKey           Secret // of requests that bring none; empty: they must
+	App              string // of notifications without a topic; empty: the API key's only one
+	MaxNotifications int    // of one request
 }
 
 // Worker is what takes jobs and sends.

@@ -23,7 +23,7 @@ func defaults() config.Config {
 			JobsBytes: 16 << 30, OutcomesBytes: 8 << 30, DevicesBytes: 1 << 30, DeadBytes: 2 << 30, CampaignsBytes: 256 << 20,
 		},
 		Redis: config.Redis{Addresses: []string{"127.0.0.1:6379"}, KeepJobs: 24 * time.Hour},
-		API:   config.API{Listen: ":8080", RateLimit: 5000, MaxBatchBytes: 1 << 20, DrainTimeout: 10 * time.Second},
+		API:   config.API{Listen: ":8080", RateLimit: 5000, MaxBatchBytes: 1 << 20, DrainTimeout: 10 * time.Second, Gorush: config.Gorush{MaxNotifications: 100}},
 		Worker: config.Worker{
 			Listen: ":9090", MaxInFlight: 20000, DrainTimeout: 25 * time.Second,
 			Connections: 2, MaxConnections: 8, RequestTimeout: 30 * time.Second, Recorder: true,
@@ -82,7 +82,7 @@ redis:
   tls: {enabled: false, ca_file: ca.pem}
   master_name: m
   keep_jobs: 48h
-api: {listen: "127.0.0.1:0", cert_file: api.pem, key_file: /abs/api-key.pem, rate_limit: 0, max_batch_bytes: 65536, drain_timeout: 0s}
+api: {listen: "127.0.0.1:0", cert_file: api.pem, key_file: /abs/api-key.pem, rate_limit: 0, max_batch_bytes: 65536, drain_timeout: 0s, gorush: {enabled: true, api_key: k, app: shop, max_notifications: 5}}
 worker:
   name: w-1.example
   listen: 127.0.0.1:9091
@@ -154,6 +154,7 @@ apps:
 	check("redis.password", got.Redis.Password.Reveal(), "p4")
 	check("api", got.API, config.API{
 		Listen: "127.0.0.1:0", CertFile: in("api.pem"), KeyFile: "/abs/api-key.pem", MaxBatchBytes: 64 << 10,
+		Gorush: config.Gorush{Enabled: true, APIKey: config.NewSecret("k"), App: "shop", MaxNotifications: 5},
 	})
 	check("worker", got.Worker, config.Worker{
 		Name: "w-1.example", Listen: "127.0.0.1:9091", MaxInFlight: 1000, DrainTimeout: 5 * time.Minute,
@@ -297,6 +298,10 @@ func TestProblems(t *testing.T) {
 				`9:1: "` + strings.Repeat("k", 40) + `"…: unknown key`,
 			},
 		},
+		{"gorush's app", "api: {gorush: {enabled: true, app: shp, max_notifications: 0}}\n", nil, []string{
+			`1:36: api.gorush.app: must be the name of an app, got "shp"`,
+			"1:60: api.gorush.max_notifications: must be at least 1, got 0",
+		}},
 		{"twice", "log:\n  level: info\n  level: warn\nlog: {}\n", nil, []string{
 			"3:3: log.level: is set twice, first on line 2",
 			"4:1: log: is set twice, first on line 1",

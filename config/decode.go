@@ -48,7 +48,7 @@ func Parse(data []byte, environ []string) (*Config, error) {
 }
 
 func parse(data []byte, environ []string, name, dir string) (*Config, error) {
-	d := &decoder{name: name, dir: dir, env: newEnviron(environ)}
+	d := &decoder{name: name, dir: dir, env: newEnviron(environ), places: make(map[string]origin)}
 	cfg := new(Config)
 	root, ok := d.document(data)
 	if ok {
@@ -110,6 +110,7 @@ type decoder struct {
 	env       *environ
 	problems  []Problem
 	files     []fileRef
+	places    map[string]origin // of the keys that are given, by path
 }
 
 func (d *decoder) at(o origin, path string) Problem {
@@ -215,6 +216,9 @@ func (d *decoder) section(s section, path string, o origin) {
 			}
 			d.report(where, join(path, f.key), "is required")
 		}
+	}
+	for key, at := range sc.origins {
+		d.places[join(path, key)] = at
 	}
 	s.check(sc)
 }

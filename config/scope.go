@@ -45,6 +45,11 @@ func (s *scope) report(key, format string, args ...any) {
 	s.d.report(o, join(s.path, key), format, args...)
 }
 
+// reportBelow complains about a key further down, by its path from the top.
+func (s *scope) reportBelow(path, format string, args ...any) {
+	s.d.report(s.d.places[path], path, format, args...)
+}
+
 // reportItem complains about one entry of a list of sections.
 func (s *scope) reportItem(key string, i int, format string, args ...any) {
 	s.d.report(s.items[key][i], join(s.path, key)+index(i), format, args...)

@@ -3,6 +3,7 @@ package config
 import (
 	"net/netip"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/pushfleet/pushfleet/device"
@@ -26,6 +27,9 @@ func (c *Config) check(s *scope) {
 		if !appName.MatchString(name) {
 			s.reportChild("apps", name, "an app's name must be up to 64 letters, digits, '-' and '_'")
 		}
+	}
+	if app := c.API.Gorush.App; app != "" && !slices.Contains(s.children("apps"), app) {
+		s.reportBelow("api.gorush.app", "must be the name of an app, got %s", quote(app))
 	}
 }
 
@@ -106,10 +110,22 @@ func (c *API) fields() []field {
 		{key: "rate_limit", value: integer(&c.RateLimit, 0, 1_000_000), def: "5000", doc: "Requests a second that each API key may make at each process, with bursts of a second's worth. Each device or job of a batch counts as one. 0: without limit."},
 		{key: "max_batch_bytes", value: integer(&c.MaxBatchBytes, 64<<10, 64<<20), def: "1048576", doc: "The most bytes of a batch of registrations or of jobs. One registration may have 65536, one job 786432."},
 		{key: "drain_timeout", value: duration(&c.DrainTimeout, 0, 10*time.Minute), def: "10s", doc: "How long SIGTERM waits for requests that are being answered."},
+		{key: "gorush", value: nested(&c.Gorush), doc: "`POST /api/push` and `GET /api/stat/app` for callers of gorush."},
 	}
 }
 
 func (c *API) check(s *scope) { s.together("cert_file", "key_file") }
+
+func (c *Gorush) fields() []field {
+	return []field{
+		{key: "enabled", value: boolean(&c.Enabled), def: "false", doc: "Serve them."},
+		{key: "api_key", value: secret(&c.APIKey, checkNotEmpty), doc: "API key of requests that bring none: whoever reaches the address may then send. Default: each request needs one of its own."},
+		{key: "app", value: text(&c.App, checkNotEmpty), doc: "App of notifications without a topic. Default: the one that the API key is for."},
+		{key: "max_notifications", value: integer(&c.MaxNotifications, 1, 1000), def: "100", doc: "How many notifications one request may have."},
+	}
+}
+
+func (*Gorush) check(*scope) {}
 
 func (c *Worker) fields() []field {
 	return []field{

@@ -74,15 +74,20 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 	day := clock.New(clock.Config{Logger: log, Metrics: reg})
 	apps := make(map[string]api.App, len(cfg.Apps))
 	for name, app := range cfg.Apps {
-		apps[name] = api.App{Environment: app.Environment}
+		apps[name] = api.App{Environment: app.Environment, BundleID: app.BundleID}
 	}
 	hooks, err := newWebhooks(cfg, log, reg, day.Now)
 	if err != nil {
 		return err
 	}
 	queue := new(apiQueue)
+	var gorush *api.Gorush
+	if g := cfg.API.Gorush; g.Enabled {
+		gorush = &api.Gorush{Key: g.APIKey.Reveal(), App: g.App, MaxNotifications: g.MaxNotifications}
+	}
 	door, err := api.New(api.Config{
 		Keys: set, Registrations: set, TokenSet: set, Campaigns: queue, Totals: set, Queue: queue, Jobs: set, Apps: apps,
+		Gorush: gorush, Fleet: queue,
 		RateLimit: cfg.API.RateLimit, MaxBatchBytes: int64(cfg.API.MaxBatchBytes),
 		Version: version, Logger: log, Metrics: reg, Now: day.Now,
 	})
@@ -108,6 +113,9 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 		})
 	})
 	err = serveAPI(ctx, cfg.API, h, log, func(a net.Addr) {
+		if gorush != nil && gorush.Key != "" {
+			log.Warn("gorush's door is open: whoever reaches this address may send (api.gorush.api_key)")
+		}
 		log.Info("serves the HTTP API", zap.Stringer("address", a), zap.Bool("tls", cfg.API.CertFile != ""))
 		if serving != nil {
 			serving(a)

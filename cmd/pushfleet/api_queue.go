@@ -18,6 +18,7 @@ import (
 var _ interface {
 	api.Campaigns
 	api.Queue
+	api.Fleet
 } = (*apiQueue)(nil)
 
 // apiQueue is JetStream, where notifications are handed in and campaigns are kept, once
@@ -133,4 +134,20 @@ func (q *apiQueue) StoredOutcomes(ctx context.Context, sequence uint64) (*job.Ou
 		return nil, false, err
 	}
 	return s.StoredOutcomes(ctx, sequence)
+}
+
+func (q *apiQueue) Present(ctx context.Context) ([]stream.Presence, error) {
+	s, err := q.reach()
+	if err != nil {
+		return nil, err
+	}
+	return s.Present(ctx)
+}
+
+func (q *apiQueue) Backlog(ctx context.Context) (stream.Backlog, error) {
+	s, err := q.reach()
+	if err != nil {
+		return stream.Backlog{}, err
+	}
+	return s.Backlog(ctx)
 }
