@@ -25,11 +25,12 @@ type Config struct {
 type NATS struct {
 	URL string // one or more servers, comma separated; without user or password
 
-	// At most one way to authenticate: credentials file, seed file, or user.
+	// At most one way to authenticate: credentials file, seed file, user, or token.
 	CredentialsFile string
 	NKeySeedFile    string
 	User            string
 	Password        Secret
+	Token           Secret
 
 	TLS            TLS // a tls:// or wss:// URL asks for TLS by itself
 	Replicas       int // of streams and buckets, 1 to 5
@@ -51,6 +52,10 @@ type Redis struct {
 	TLS        TLS
 	MasterName string
 
+	// Of the sentinels, which have users of their own; both empty: none is needed.
+	SentinelUsername string
+	SentinelPassword Secret
+
 	KeepJobs time.Duration // what is known of a job, after its last change
 }
 
@@ -67,6 +72,9 @@ type API struct {
 	Listen   string // host:port
 	CertFile string // PEM, with KeyFile; empty: HTTP without TLS
 	KeyFile  string
+	// ClientCAFile, if not empty, has the authorities of the certificates that clients
+	// must have.
+	ClientCAFile string
 
 	Gorush Gorush
 

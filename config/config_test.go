@@ -81,8 +81,10 @@ redis:
   password_file: redis-password
   tls: {enabled: false, ca_file: ca.pem}
   master_name: m
+  sentinel_username: su
+  sentinel_password: sp
   keep_jobs: 48h
-api: {listen: "127.0.0.1:0", cert_file: api.pem, key_file: /abs/api-key.pem, rate_limit: 0, max_batch_bytes: 65536, drain_timeout: 0s, gorush: {enabled: true, api_key: k, app: shop, max_notifications: 5}}
+api: {listen: "127.0.0.1:0", cert_file: api.pem, key_file: /abs/api-key.pem, client_ca_file: clients.pem, rate_limit: 0, max_batch_bytes: 65536, drain_timeout: 0s, gorush: {enabled: true, api_key: k, app: shop, max_notifications: 5}}
 worker:
   name: w-1.example
   listen: 127.0.0.1:9091
@@ -148,12 +150,12 @@ apps:
 		TLS: config.TLS{Enabled: true, CAFile: in("ca.pem"), CertFile: "/abs/c.pem", KeyFile: in("sub/k.pem")},
 	})
 	check("redis", got.Redis, config.Redis{
-		Addresses: []string{"a:1", "[::1]:2"}, Username: "ru", Password: config.NewSecret("p4"), MasterName: "m", KeepJobs: 48 * time.Hour,
+		Addresses: []string{"a:1", "[::1]:2"}, Username: "ru", Password: config.NewSecret("p4"), MasterName: "m", SentinelUsername: "su", SentinelPassword: config.NewSecret("sp"), KeepJobs: 48 * time.Hour,
 		TLS: config.TLS{CAFile: in("ca.pem")},
 	})
 	check("redis.password", got.Redis.Password.Reveal(), "p4")
 	check("api", got.API, config.API{
-		Listen: "127.0.0.1:0", CertFile: in("api.pem"), KeyFile: "/abs/api-key.pem", MaxBatchBytes: 64 << 10,
+		Listen: "127.0.0.1:0", CertFile: in("api.pem"), KeyFile: "/abs/api-key.pem", ClientCAFile: in("clients.pem"), MaxBatchBytes: 64 << 10,
 		Gorush: config.Gorush{Enabled: true, APIKey: config.NewSecret("k"), App: "shop", MaxNotifications: 5},
 	})
 	check("worker", got.Worker, config.Worker{
@@ -298,6 +300,12 @@ func TestProblems(t *testing.T) {
 				`9:1: "` + strings.Repeat("k", 40) + `"…: unknown key`,
 			},
 		},
+		{"what belongs together", "nats: {token: hunter2, user: u, password: hunter2}\nredis: {sentinel_username: u}\napi: {client_ca_file: c}\n", nil, []string{
+			"1:15: nats.token: at most one of credentials_file, nkey_seed_file, user and token may be given, got user and token",
+			"2:28: redis.sentinel_username: needs redis.master_name too",
+			"2:28: redis.sentinel_username: needs redis.sentinel_password too",
+			"3:23: api.client_ca_file: needs api.cert_file too",
+		}},
 		{"gorush's app", "api: {gorush: {enabled: true, app: shp, max_notifications: 0}}\n", nil, []string{
 			`1:36: api.gorush.app: must be the name of an app, got "shp"`,
 			"1:60: api.gorush.max_notifications: must be at least 1, got 0",
@@ -337,7 +345,7 @@ func TestProblems(t *testing.T) {
 		}},
 		{"contradictions", "worker:\n  connections: 9\nnats:\n  user: u\n  nkey_seed_file: s\n  tls: {cert_file: c}\nredis:\n  username: u\n  db: 1\n  addresses: [a:1, b:1]\n  tls: {key_file: k}\n", nil, []string{
 			"2:16: worker.connections: worker.max_connections must be at least worker.connections, got 8 and 9",
-			"4:9: nats.user: at most one of credentials_file, nkey_seed_file and user may be given, got nkey_seed_file and user",
+			"4:9: nats.user: at most one of credentials_file, nkey_seed_file, user and token may be given, got nkey_seed_file and user",
 			"4:9: nats.user: needs nats.password too",
 			"6:20: nats.tls.cert_file: needs nats.tls.key_file too",
 			"8:13: redis.username: needs redis.password too",

@@ -36,10 +36,11 @@ func (c *Config) check(s *scope) {
 func (c *NATS) fields() []field {
 	return []field{
 		{key: "url", value: text(&c.URL, checkNATSURL), def: "nats://127.0.0.1:4222", doc: "One or more servers of one cluster, separated by commas."},
-		{key: "credentials_file", value: file(&c.CredentialsFile), doc: "A `.creds` file. At most one of `credentials_file`, `nkey_seed_file` and `user`."},
+		{key: "credentials_file", value: file(&c.CredentialsFile), doc: "A `.creds` file. It is read again at each connection. At most one of `credentials_file`, `nkey_seed_file`, `user` and `token`."},
 		{key: "nkey_seed_file", value: file(&c.NKeySeedFile), doc: "A file with an nkey seed."},
 		{key: "user", value: text(&c.User, checkNotEmpty), doc: "User name."},
 		{key: "password", value: secret(&c.Password, checkNotEmpty), doc: "The user's password."},
+		{key: "token", value: secret(&c.Token, checkNotEmpty), doc: "The servers' authorization token."},
 		{key: "tls", value: nested(&c.TLS), doc: "TLS to the servers; a `tls://` URL turns it on too."},
 		{key: "replicas", value: integer(&c.Replicas, 1, 5), def: "1", doc: "Copies that a JetStream cluster keeps of each stream and bucket. Use 3 in production."},
 		{key: "connect_timeout", value: duration(&c.ConnectTimeout, 100*time.Millisecond, 5*time.Minute), def: "5s", doc: "Patience with the first connection at start."},
@@ -58,7 +59,7 @@ const (
 )
 
 func (c *NATS) check(s *scope) {
-	s.atMostOne("credentials_file", "nkey_seed_file", "user")
+	s.atMostOne("credentials_file", "nkey_seed_file", "user", "token")
 	s.together("user", "password")
 }
 
@@ -70,6 +71,8 @@ func (c *Redis) fields() []field {
 		{key: "db", value: integer(&c.DB, 0, 1023), def: "0", doc: "Database number; a cluster has only 0."},
 		{key: "tls", value: nested(&c.TLS), doc: "TLS to the servers."},
 		{key: "master_name", value: text(&c.MasterName, checkNotEmpty), doc: "The master's name at the sentinels."},
+		{key: "sentinel_username", value: text(&c.SentinelUsername, checkNotEmpty), doc: "ACL user at the sentinels. Default: none."},
+		{key: "sentinel_password", value: secret(&c.SentinelPassword, checkNotEmpty), doc: "Password of that user, or of the sentinels' default one. Default: none."},
 		{key: "keep_jobs", value: duration(&c.KeepJobs, 24*time.Hour, 7*24*time.Hour), def: "24h", doc: "How long the status of a job can be asked for after its last change. It is some 200 bytes a job. The same in the whole fleet."},
 	}
 }
@@ -80,6 +83,14 @@ func (c *Redis) check(s *scope) {
 	}
 	if c.DB != 0 && len(c.Addresses) > 1 && c.MasterName == "" {
 		s.report("db", "must be 0 with several addresses: a cluster has one database (sentinels need redis.master_name)")
+	}
+	for _, key := range []string{"sentinel_username", "sentinel_password"} {
+		if s.given(key) && !s.given("master_name") {
+			s.report(key, "needs redis.master_name too")
+		}
+	}
+	if s.given("sentinel_username") && !s.given("sentinel_password") {
+		s.report("sentinel_username", "needs redis.sentinel_password too")
 	}
 	if s.given("username") && !s.given("password") {
 		s.report("username", "needs redis.password too")
@@ -105,8 +116,9 @@ func (c *TLS) check(s *scope) {
 func (c *API) fields() []field {
 	return []field{
 		{key: "listen", value: text(&c.Listen, checkListen), def: ":8080", doc: "Address of the HTTP API, and of its `/livez`, `/readyz` and `/metrics`."},
-		{key: "cert_file", value: file(&c.CertFile), doc: "Certificate chain for HTTPS, PEM; with `key_file`. Default: plain HTTP, for use behind something that ends TLS."},
+		{key: "cert_file", value: file(&c.CertFile), doc: "Certificate chain for HTTPS, PEM; with `key_file`. Both are read again when they change. Default: plain HTTP, for use behind something that ends TLS."},
 		{key: "key_file", value: file(&c.KeyFile), doc: "Private key of the certificate, PEM."},
+		{key: "client_ca_file", value: file(&c.ClientCAFile), doc: "Certificate authorities, PEM: who has no certificate of theirs is refused, also at `/livez` and its like. Read again when it changes."},
 		{key: "rate_limit", value: integer(&c.RateLimit, 0, 1_000_000), def: "5000", doc: "Requests a second that each API key may make at each process, with bursts of a second's worth. Each device or job of a batch counts as one. 0: without limit."},
 		{key: "max_batch_bytes", value: integer(&c.MaxBatchBytes, 64<<10, 64<<20), def: "1048576", doc: "The most bytes of a batch of registrations or of jobs. One registration may have 65536, one job 786432."},
 		{key: "drain_timeout", value: duration(&c.DrainTimeout, 0, 10*time.Minute), def: "10s", doc: "How long SIGTERM waits for requests that are being answered."},
@@ -114,7 +126,12 @@ func (c *API) fields() []field {
 	}
 }
 
-func (c *API) check(s *scope) { s.together("cert_file", "key_file") }
+func (c *API) check(s *scope) {
+	s.together("cert_file", "key_file")
+	if s.given("client_ca_file") && !s.given("cert_file") {
+		s.report("client_ca_file", "needs api.cert_file too")
+	}
+}
 
 func (c *Gorush) fields() []field {
 	return []field{

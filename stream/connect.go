@@ -19,8 +19,10 @@ type ConnectConfig struct {
 	CredentialsFile string // .creds file: JWT and nkey seed
 	NKeySeedFile    string
 	User, Password  string
+	Token           string
 
-	CAFile, CertFile, KeyFile string // TLS; all empty: as the URL's scheme says
+	TLS                       bool   // also where neither the URL nor a file asks for it
+	CAFile, CertFile, KeyFile string // PEM; all empty: the system's authorities, no client certificate
 
 	Timeout time.Duration // for the first connection; 0: 5 s
 }
@@ -70,6 +72,9 @@ func Connect(cfg ConnectConfig, log *zap.Logger) (*nats.Conn, error) {
 	if cfg.User != "" {
 		opts = append(opts, nats.UserInfo(cfg.User, cfg.Password))
 	}
+	if cfg.Token != "" {
+		opts = append(opts, nats.Token(cfg.Token))
+	}
 	tlsConfig, err := clientTLS(cfg)
 	if err != nil {
 		return nil, err
@@ -85,7 +90,7 @@ func Connect(cfg ConnectConfig, log *zap.Logger) (*nats.Conn, error) {
 }
 
 func clientTLS(cfg ConnectConfig) (*tls.Config, error) {
-	if cfg.CAFile == "" && cfg.CertFile == "" {
+	if !cfg.TLS && cfg.CAFile == "" && cfg.CertFile == "" {
 		return nil, nil
 	}
 	t := &tls.Config{MinVersion: tls.VersionTLS12}

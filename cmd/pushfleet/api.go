@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -141,12 +140,12 @@ func serveAPI(ctx context.Context, cfg config.API, h http.Handler, log *zap.Logg
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          quiet,
 	}
-	if cfg.CertFile != "" {
-		cert, err := tls.LoadX509KeyPair(cfg.CertFile, cfg.KeyFile)
-		if err != nil {
-			return fmt.Errorf("api certificate: %w", err)
-		}
-		srv.TLSConfig = &tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{cert}}
+	served, err := newServedTLS(cfg, log)
+	if err != nil {
+		return err
+	}
+	if served != nil {
+		srv.TLSConfig = served.tlsConfig()
 	}
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", cfg.Listen)

@@ -6,8 +6,10 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -193,7 +195,103 @@ func TestAPIWithTLS(t *testing.T) {
 	if status, body := r.http(client, http.MethodPut, "https://"+addr+"/v1/apps/shop/devices/"+strings.Repeat("0a", 32), key, "{}"); status != http.StatusOK {
 		t.Errorf("got %d %s, want 200", status, body)
 	}
+	if _, err := dialTLS(addr, &tls.Config{RootCAs: pool, MaxVersion: tls.VersionTLS11}); err == nil {
+		t.Error("TLS 1.1: got a connection, want it refused")
+	}
+
+	// Rotation: one file before the other, so that for a while they do not fit.
+	next, nextKey := selfSigned(t)
+	nextPool := x509.NewCertPool()
+	nextPool.AppendCertsFromPEM(next)
+	replace(t, filepath.Join(r.dir, "api.pem"), next)
+	r.until("the half of it", func() error {
+		if _, err := dialTLS(addr, &tls.Config{RootCAs: pool}); err != nil {
+			t.Fatalf("while the files do not fit: got %v, want the certificate before", err)
+		}
+		if !p.out.contains("the one before stays") {
+			return errors.New("nothing is said")
+		}
+		return nil
+	})
+	replace(t, filepath.Join(r.dir, "api.key"), nextKey)
+	r.until("the next certificate", func() error { _, err := dialTLS(addr, &tls.Config{RootCAs: nextPool}); return err })
+	if _, err := dialTLS(addr, &tls.Config{RootCAs: pool}); err == nil {
+		t.Error("got the certificate before, want it gone")
+	}
 	if err := r.stop(p); err != nil {
 		t.Errorf("SIGTERM: %v, want a clean end", err)
+	}
+}
+
+// dialTLS makes a connection, and reads what the server says of it: of a client without
+// the certificate it wants, TLS 1.3 tells only then.
+func dialTLS(addr string, cfg *tls.Config) (string, error) {
+	conn, err := tls.DialWithDialer(&net.Dialer{Timeout: 5 * time.Second}, "tcp", addr, cfg)
+	if err != nil {
+		return "", err
+	}
+	defer conn.Close()
+	if err := conn.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+		return "", err
+	}
+	if _, err := fmt.Fprintf(conn, "GET /livez HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"); err != nil {
+		return "", err
+	}
+	text, err := io.ReadAll(conn)
+	if err == nil && !strings.HasPrefix(string(text), "HTTP/1.1 200 OK") {
+		err = fmt.Errorf("got %.40q", text)
+	}
+	return string(text), err
+}
+
+// replace replaces a file at once, as those do who rotate certificates.
+func replace(t *testing.T, name string, text []byte) {
+	t.Helper()
+	if err := os.WriteFile(name+".new", text, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(name+".new", name); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Who has no certificate of the authority is refused; another authority is in force as
+// soon as its file is.
+func TestAPIWithClientCertificates(t *testing.T) {
+	addr := "127.0.0.1:" + freePort(t)
+	r := newAPIRig(t, "api: {listen: "+addr+", cert_file: api.pem, key_file: api.key, client_ca_file: clients.pem}")
+	serverPEM, serverKey := selfSigned(t)
+	onePEM, oneKey := selfSigned(t)
+	otherPEM, otherKey := selfSigned(t)
+	for name, text := range map[string][]byte{"api.pem": serverPEM, "api.key": serverKey, "clients.pem": onePEM} {
+		if err := os.WriteFile(filepath.Join(r.dir, name), text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	as := func(cert, key []byte) *tls.Config {
+		t.Helper()
+		pool := x509.NewCertPool()
+		pool.AppendCertsFromPEM(serverPEM)
+		cfg := &tls.Config{RootCAs: pool}
+		if cert != nil {
+			pair, err := tls.X509KeyPair(cert, key)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cfg.Certificates = []tls.Certificate{pair}
+		}
+		return cfg
+	}
+	r.start(nil, filepath.Join(r.bin, "pushfleet"), "api", "-c", r.config)
+	r.until("the API", func() error { _, err := dialTLS(addr, as(onePEM, oneKey)); return err })
+	for name, cfg := range map[string]*tls.Config{"none": as(nil, nil), "another": as(otherPEM, otherKey)} {
+		if _, err := dialTLS(addr, cfg); err == nil {
+			t.Errorf("%s: got an answer, want it refused", name)
+		}
+	}
+	replace(t, filepath.Join(r.dir, "clients.pem"), otherPEM)
+	r.until("the other authority", func() error { _, err := dialTLS(addr, as(otherPEM, otherKey)); return err })
+	if _, err := dialTLS(addr, as(onePEM, oneKey)); err == nil {
+		t.Error("got an answer with a certificate of the authority before, want it refused")
 	}
 }

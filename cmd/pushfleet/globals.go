@@ -84,6 +84,7 @@ func connectNATS(ctx context.Context, cfg *config.Config, role string, log *zap.
 		URL: cfg.NATS.URL, Name: "pushfleet " + role,
 		CredentialsFile: cfg.NATS.CredentialsFile, NKeySeedFile: cfg.NATS.NKeySeedFile,
 		User: cfg.NATS.User, Password: cfg.NATS.Password.Reveal(),
+		Token: cfg.NATS.Token.Reveal(), TLS: cfg.NATS.TLS.Enabled,
 		CAFile: cfg.NATS.TLS.CAFile, CertFile: cfg.NATS.TLS.CertFile, KeyFile: cfg.NATS.TLS.KeyFile,
 		Timeout: cfg.NATS.ConnectTimeout,
 	}, log.Named("nats"))
@@ -115,6 +116,7 @@ func connectRedis(cfg config.Redis) (*store.Store, redis.UniversalClient, error)
 		Protocol: 2,
 		Addrs:    cfg.Addresses, Username: cfg.Username, Password: cfg.Password.Reveal(),
 		DB: cfg.DB, MasterName: cfg.MasterName, TLSConfig: tlsConfig,
+		SentinelUsername: cfg.SentinelUsername, SentinelPassword: cfg.SentinelPassword.Reveal(),
 		ReadTimeout: 3 * time.Second, WriteTimeout: 3 * time.Second, ContextTimeoutEnabled: true,
 	})
 	return store.New(client, store.Config{KeepJobs: cfg.KeepJobs}), client, nil

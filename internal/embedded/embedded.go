@@ -23,6 +23,9 @@ type NATSConfig struct {
 	MaxStore int64
 	// MaxPayload bounds a message in bytes; 0: the server's default of 1 MiB.
 	MaxPayload int32
+	// File is a configuration file of nats-server, for tests of what it says: users,
+	// permissions, TLS. The other settings go first.
+	File string
 	// NoJetStream leaves JetStream out, for tests of what is said then.
 	NoJetStream bool
 }
@@ -38,11 +41,17 @@ func StartNATS(cfg NATSConfig) (*NATS, error) {
 	if port == 0 {
 		port = server.RANDOM_PORT
 	}
-	s, err := server.NewServer(&server.Options{
-		ServerName: "pushfleet", Host: "127.0.0.1", Port: port,
-		JetStream: !cfg.NoJetStream, StoreDir: cfg.StoreDir, JetStreamMaxStore: cfg.MaxStore,
-		MaxPayload: cfg.MaxPayload, NoSigs: true, NoLog: true,
-	})
+	opts := new(server.Options)
+	if cfg.File != "" {
+		var err error
+		if opts, err = server.ProcessConfigFile(cfg.File); err != nil {
+			return nil, fmt.Errorf("read embedded nats's configuration: %w", err)
+		}
+	}
+	opts.ServerName, opts.Host, opts.Port = "pushfleet", "127.0.0.1", port
+	opts.JetStream, opts.StoreDir, opts.JetStreamMaxStore = !cfg.NoJetStream, cfg.StoreDir, cfg.MaxStore
+	opts.MaxPayload, opts.NoSigs, opts.NoLog = cfg.MaxPayload, true, true
+	s, err := server.NewServer(opts)
 	if err != nil {
 		return nil, fmt.Errorf("make embedded nats: %w", err)
 	}
