@@ -16,8 +16,22 @@ import (
 // Receipt says where a job is stored.
 type Receipt = stream.Published
 
-// Producer enqueues jobs. It is safe for concurrent use.
-type Producer struct{ streams *stream.Streams }
+// Publisher enqueues jobs, and does nothing else: it needs no permission but to publish
+// to push.jobs.<app>.*, and an inbox. It is safe for concurrent use.
+type Publisher struct{ streams *stream.Streams }
+
+// NewPublisher returns a publisher on a connection, which stays the caller's. It asks the
+// server nothing: the streams must exist, as they do once a worker has run.
+func NewPublisher(nc *nats.Conn) (*Publisher, error) {
+	streams, err := stream.ForPublishing(nc)
+	if err != nil {
+		return nil, fmt.Errorf("make publisher: %w", err)
+	}
+	return &Publisher{streams}, nil
+}
+
+// Producer enqueues jobs, and creates and steers campaigns. It is safe for concurrent use.
+type Producer struct{ *Publisher }
 
 // New returns a producer on a connection, which stays the caller's. It makes
 // pushfleet's streams exist.
@@ -26,23 +40,23 @@ func New(ctx context.Context, nc *nats.Conn) (*Producer, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open pushfleet's streams: %w", err)
 	}
-	return &Producer{streams: streams}, nil
+	return FromStreams(streams), nil
 }
 
 // FromStreams returns a producer on streams that are open already.
-func FromStreams(s *stream.Streams) *Producer { return &Producer{streams: s} }
+func FromStreams(s *stream.Streams) *Producer { return &Producer{&Publisher{s}} }
 
 // Enqueue stores a job for an app. When it returns nil, JetStream has the job
 // and the fleet will not lose it. A *[job.Invalid] says everything that is wrong
 // with a job; errors.Is(err, [stream.ErrFull]) that there is no room.
-func (p *Producer) Enqueue(ctx context.Context, app string, lane job.Lane, j *job.Job) (Receipt, error) {
+func (p *Publisher) Enqueue(ctx context.Context, app string, lane job.Lane, j *job.Job) (Receipt, error) {
 	return p.streams.PublishJob(ctx, app, lane, j)
 }
 
 // EnqueueBatch stores jobs for an app without waiting for each in turn, and
 // returns a receipt for each, in order. The error joins what went wrong; a job
 // that was not stored has a zero receipt.
-func (p *Producer) EnqueueBatch(ctx context.Context, app string, lane job.Lane, jobs []*job.Job) ([]Receipt, error) {
+func (p *Publisher) EnqueueBatch(ctx context.Context, app string, lane job.Lane, jobs []*job.Job) ([]Receipt, error) {
 	pending := make([]*stream.Pending, len(jobs))
 	receipts := make([]Receipt, len(jobs))
 	var errs []error

@@ -87,19 +87,20 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Streams, error) {
 	if err := checkVersion(nc.ConnectedServerVersion()); err != nil {
 		return nil, err
 	}
-	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(maxPending), jetstream.WithPublishAsyncTimeout(publishTimeout))
+	s, err := ForPublishing(nc)
 	if err != nil {
-		return nil, fmt.Errorf("open jetstream: %w", err)
+		return nil, err
 	}
+	js := s.js
 	if _, err := js.AccountInfo(ctx); err != nil {
 		if errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) || errors.Is(err, nats.ErrNoResponders) {
 			return nil, fmt.Errorf("%w: start nats-server with -js, or enable JetStream for this account", ErrNoJetStream)
 		}
 		return nil, fmt.Errorf("ask for jetstream account: %w", err)
 	}
-	s := &Streams{nc: nc, js: js, log: cfg.Logger, replicas: max(cfg.Replicas, 1)}
-	if s.log == nil {
-		s.log = zap.NewNop()
+	s.replicas = max(cfg.Replicas, 1)
+	if cfg.Logger != nil {
+		s.log = cfg.Logger
 	}
 	if err := s.openState(ctx, s.replicas); err != nil {
 		return nil, err
@@ -122,6 +123,16 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Streams, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// ForPublishing returns streams of which only the methods that publish jobs may be used.
+// Nothing is asked of the server, so it needs no more than the permission to publish.
+func ForPublishing(nc *nats.Conn) (*Streams, error) {
+	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(maxPending), jetstream.WithPublishAsyncTimeout(publishTimeout))
+	if err != nil {
+		return nil, fmt.Errorf("open jetstream: %w", err)
+	}
+	return &Streams{nc: nc, js: js, log: zap.NewNop()}, nil
 }
 
 func checkVersion(version string) error {
