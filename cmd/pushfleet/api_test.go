@@ -75,7 +75,14 @@ func (r *rig) http(client *http.Client, method, url, key, body string) (int, str
 // key makes an API key at the command line.
 func (r *rig) key(args ...string) string {
 	r.t.Helper()
+	return r.keyWith(nil, args...)
+}
+
+// keyWith is key, with settings from the environment.
+func (r *rig) keyWith(env []string, args ...string) string {
+	r.t.Helper()
 	cmd := exec.CommandContext(r.ctx, filepath.Join(r.bin, "pushfleet"), append([]string{"key", "create", "-c", r.config}, args...)...)
+	cmd.Env = append(os.Environ(), env...)
 	var errs bytes.Buffer
 	cmd.Stderr = &errs
 	out, err := cmd.Output()
