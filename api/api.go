@@ -55,6 +55,7 @@ type Config struct {
 
 	Version string                // for the OpenAPI document; empty: dev
 	Logger  *zap.Logger           // nil: none
+	Audit   *zap.Logger           // of what API keys change; nil: none
 	Metrics prometheus.Registerer // nil: none
 	Now     func() time.Time      // for keys and rates; nil: time.Now
 }
@@ -128,6 +129,10 @@ func New(cfg Config) (*API, error) {
 		cfg.Logger = zap.NewNop()
 	}
 	cfg.Logger = cfg.Logger.Named("api")
+	if cfg.Audit == nil {
+		cfg.Audit = zap.NewNop()
+	}
+	cfg.Audit = cfg.Audit.Named("audit")
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}

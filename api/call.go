@@ -32,6 +32,7 @@ type call struct {
 	appName string
 	app     App
 	body    []byte
+	object  string // for the audit log, where the URL does not name it
 }
 
 // callTimeout is the patience with all that one request asks of Redis.
@@ -49,6 +50,7 @@ func (a *API) serve(rt *route, m *routeMetrics, w http.ResponseWriter, r *http.R
 	} else {
 		a.write(w, c.id, status, body)
 	}
+	a.audit(rt, c, status, p)
 	m.observe(status, time.Since(start))
 }
 

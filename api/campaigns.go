@@ -40,6 +40,7 @@ func (a *API) postCampaign(c *call) (int, any, *Problem) {
 	if err != nil {
 		return 0, nil, a.campaignProblem(err)
 	}
+	c.object = def.ID
 	if def.Recipients != nil {
 		var f faults
 		f.add("recipients", "are those of a file, which the command line or the Go client hands in: give an audience")

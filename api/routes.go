@@ -16,6 +16,7 @@ type route struct {
 	detail       string
 
 	scopes  []Scope // one of them, or admin, is needed; none: anybody may
+	audit   string  // what the audit log calls it; empty: it does not tell of it
 	appless bool    // the path names no app: it is for those of the key
 	key     string  // of requests that bring none; empty: they must
 	body    int64   // the most bytes of a body; 0: it has none
@@ -210,7 +211,7 @@ func (a *API) campaignRoutes() []route {
 	summary := reflect.TypeFor[CampaignSummary]()
 	return []route{
 		{
-			method: http.MethodPost, path: all, id: "createCampaign",
+			method: http.MethodPost, path: all, id: "createCampaign", audit: "campaign.create",
 			summary: "Create a campaign",
 			detail: "It is sent from its start_at on, or at once. The same definition again changes nothing: the answer is the " +
 				"campaign that there is. Another one under an id that is used is refused.",
@@ -238,7 +239,7 @@ func (a *API) campaignRoutes() []route {
 			out: reflect.TypeFor[Campaign](), status: http.StatusOK,
 		},
 		{
-			method: http.MethodPatch, path: one, id: "paceCampaign",
+			method: http.MethodPatch, path: one, id: "paceCampaign", audit: "campaign.pace",
 			summary: "Change a campaign's rate",
 			detail:  "Also while it runs.",
 			scopes:  write, body: maxSingle, handle: a.patchCampaign,
@@ -246,28 +247,28 @@ func (a *API) campaignRoutes() []route {
 			fails: []int{409, 422},
 		},
 		{
-			method: http.MethodPost, path: one + "/pause", id: "pauseCampaign",
+			method: http.MethodPost, path: one + "/pause", id: "pauseCampaign", audit: "campaign.pause",
 			summary: "Pause a campaign",
 			detail:  "Within two seconds nothing of it is sent any more, until it is resumed. Pausing it again changes nothing.",
 			scopes:  write, handle: a.pauseCampaign,
 			out: summary, status: http.StatusOK, fails: []int{409},
 		},
 		{
-			method: http.MethodPost, path: one + "/resume", id: "resumeCampaign",
+			method: http.MethodPost, path: one + "/resume", id: "resumeCampaign", audit: "campaign.resume",
 			summary: "Resume a paused campaign",
 			detail:  "It goes on with exactly the rest. Resuming one that is not paused changes nothing.",
 			scopes:  write, handle: a.resumeCampaign,
 			out: summary, status: http.StatusOK, fails: []int{409},
 		},
 		{
-			method: http.MethodPost, path: one + "/cancel", id: "cancelCampaign",
+			method: http.MethodPost, path: one + "/cancel", id: "cancelCampaign", audit: "campaign.cancel",
 			summary: "Cancel a campaign",
 			detail:  "For ever: within two seconds nothing of it is sent any more. Cancelling it again changes nothing.",
 			scopes:  write, handle: a.cancelCampaign,
 			out: summary, status: http.StatusOK, fails: []int{409},
 		},
 		{
-			method: http.MethodDelete, path: one, id: "deleteCampaign",
+			method: http.MethodDelete, path: one, id: "deleteCampaign", audit: "campaign.delete",
 			summary: "Delete a campaign that has ended",
 			detail: "One that is closed: it cannot be looked up any more. Campaigns go by themselves 30 days after their end. " +
 				"The id stays used for 90 days.",

@@ -55,6 +55,11 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 		return err
 	}
 	defer log.Sync() //nolint:errcheck // a terminal cannot be synced
+	audit, err := auditLogger(cfg.Log)
+	if err != nil {
+		return err
+	}
+	defer audit.Sync() //nolint:errcheck // as above
 	if len(cfg.Apps) == 0 {
 		return errors.New("apps: none is configured, so there is nothing to serve")
 	}
@@ -88,7 +93,7 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 		Keys: set, Registrations: set, TokenSet: set, Campaigns: queue, Totals: set, Queue: queue, Jobs: set, Apps: apps,
 		Gorush: gorush, Fleet: queue,
 		RateLimit: cfg.API.RateLimit, MaxBatchBytes: int64(cfg.API.MaxBatchBytes),
-		Version: version, Logger: log, Metrics: reg, Now: day.Now,
+		Version: version, Logger: log, Audit: audit, Metrics: reg, Now: day.Now,
 	})
 	if err != nil {
 		return err

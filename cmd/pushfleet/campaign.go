@@ -35,7 +35,7 @@ choose, or the recipients of a file. docs/campaigns.md says what can be in one, 
 "pushfleet schema campaign" prints it.`,
 		Args: cobra.NoArgs,
 	}
-	cmd.AddCommand(newCampaignCreate(g), newCampaignList(g), newCampaignShow(g))
+	cmd.AddCommand(audited(g, "campaign.create", newCampaignCreate(g)), newCampaignList(g), newCampaignShow(g))
 	for _, s := range []struct {
 		use, short string
 		do         func(*producer.Campaigns, context.Context, string, string) (campaign.Status, error)
@@ -43,9 +43,10 @@ choose, or the recipients of a file. docs/campaigns.md says what can be in one, 
 		{"pause", "Send nothing more of a campaign until it is resumed", (*producer.Campaigns).Pause},
 		{"resume", "Let a paused campaign go on with the rest", (*producer.Campaigns).Resume},
 	} {
-		cmd.AddCommand(newCampaignSteer(g, s.use, s.short, s.do))
+		cmd.AddCommand(audited(g, "campaign."+s.use, newCampaignSteer(g, s.use, s.short, s.do)))
 	}
-	cmd.AddCommand(newCampaignPace(g), newCampaignCancel(g), newCampaignDelete(g))
+	cmd.AddCommand(audited(g, "campaign.pace", newCampaignPace(g)), audited(g, "campaign.cancel", newCampaignCancel(g)),
+		audited(g, "campaign.delete", newCampaignDelete(g)))
 	return cmd
 }
 
@@ -66,6 +67,7 @@ func withCampaigns(ctx context.Context, g *globals, app string, do func(context.
 	if app, err = appOf(cfg, app); err != nil {
 		return err
 	}
+	g.app = app
 	nc, streams, err := connectNATS(ctx, cfg, "campaign", zap.NewNop())
 	if err != nil {
 		return err
@@ -173,6 +175,7 @@ payload is, and what some of them look like.`,
 				return err
 			}
 			defer func() { err = def.place(err) }()
+			g.about(def.ID)
 			switch {
 			case def.Recipients == nil && f.recipients != "":
 				return usagef("--recipients: the campaign has an audience; give it recipients instead")
@@ -296,6 +299,7 @@ func newCampaignSteer(g *globals, use, short string, do func(*producer.Campaigns
 		Example: "  pushfleet campaign " + use + " --app shop spring-sale",
 		Args:    cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			g.about(args[0])
 			return withCampaigns(cmd.Context(), g, app, func(ctx context.Context, c *campaigns) error {
 				st, err := do(c.Campaigns, ctx, c.app, args[0])
 				if err != nil {
@@ -323,6 +327,7 @@ func newCampaignPace(g *globals) *cobra.Command {
 			if err != nil || rate < 0 {
 				return usagef("RATE: must be a number of notifications per second, or 0 for none, got %q", args[1])
 			}
+			g.about(args[0], zap.Int("rate", rate))
 			return withCampaigns(cmd.Context(), g, app, func(ctx context.Context, c *campaigns) error {
 				st, err := c.SetRate(ctx, c.app, args[0], rate)
 				if err != nil {

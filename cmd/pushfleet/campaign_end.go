@@ -49,6 +49,7 @@ func newCampaignEnding(g *globals, cmd *cobra.Command, do func(c *campaigns, ctx
 	cmd.Args = cobra.ExactArgs(1)
 	cmd.RunE = func(cmd *cobra.Command, args []string) error {
 		e.id = args[0]
+		g.about(e.id)
 		return withCampaigns(cmd.Context(), g, app, func(ctx context.Context, c *campaigns) error {
 			return do(c, ctx, &e, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 		})

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -24,7 +25,7 @@ fault, it was tried in vain for too long, or no worker knew its app. It is kept 
 with the reason, until it is redriven or purged.`,
 		Args: cobra.NoArgs,
 	}
-	cmd.AddCommand(newDeadLetterList(g), newDeadLetterShow(g), newDeadLetterRedrive(g), newDeadLetterPurge(g))
+	cmd.AddCommand(newDeadLetterList(g), newDeadLetterShow(g), audited(g, "dead-letter.redrive", newDeadLetterRedrive(g)), audited(g, "dead-letter.purge", newDeadLetterPurge(g)))
 	return cmd
 }
 
@@ -43,6 +44,19 @@ func (s *selection) register(cmd *cobra.Command) {
 	f.StringVar(&s.filter.Campaign, "campaign", "", "only of this campaign")
 	f.StringVar(&s.older, "older-than", "", "only those given up longer ago, such as 12h or 30d")
 	f.StringVar(&s.newer, "newer-than", "", "only those given up since, such as 12h or 30d")
+}
+
+// described names the selection for the audit log.
+func (s *selection) described() string {
+	if len(s.sequences) > 0 {
+		return strings.Trim(fmt.Sprint(s.sequences), "[]")
+	}
+	all := ""
+	if s.all {
+		all = "true"
+	}
+	return chosen(choice{"reason", s.filter.Reason}, choice{"campaign", s.filter.Campaign},
+		choice{"older-than", s.older}, choice{"newer-than", s.newer}, choice{"all", all})
 }
 
 // read reads the flags' values, and places in DEAD from arguments.

@@ -54,6 +54,7 @@ thousand of them.`,
 			if err := r.choose(args, r.now); err != nil {
 				return err
 			}
+			g.about(r.described())
 			if r.rate < 0 {
 				return usagef("--rate: must be 0 (no bound) or more, got %d", r.rate)
 			}
@@ -300,6 +301,7 @@ func newDeadLetterPurge(g *globals) *cobra.Command {
 			if err := p.choose(args, time.Now()); err != nil {
 				return err
 			}
+			g.about(p.described())
 			return withDead(cmd.Context(), g, func(ctx context.Context, _ *config.Config, _ *stream.Streams, d *stream.DeadLetters) error {
 				return p.run(ctx, d, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 			})

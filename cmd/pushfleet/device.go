@@ -26,7 +26,8 @@ func newDevice(g *globals) *cobra.Command {
 	var app string
 	cmd.PersistentFlags().StringVar(&app, "app", "", "app, as configured (required)")
 	cmd.AddCommand(newDeviceRegister(g, &app), newDeviceShow(g, &app), newDeviceRemove(g, &app),
-		newDeviceExport(g, &app), newDeviceImport(g, &app), newDeviceRestore(g, &app), newDevicePrune(g, &app))
+		newDeviceExport(g, &app), audited(g, "device.import", newDeviceImport(g, &app)),
+		audited(g, "device.restore", newDeviceRestore(g, &app)), audited(g, "device.prune", newDevicePrune(g, &app)))
 	return cmd
 }
 

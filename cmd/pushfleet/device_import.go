@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"github.com/pushfleet/pushfleet/config"
 	"github.com/pushfleet/pushfleet/device"
@@ -136,6 +137,7 @@ do not stop the import, but end it with 1: see --allow-bad.`,
 			if err := m.check(); err != nil {
 				return err
 			}
+			g.about(m.file, zap.Bool("overwrite", m.overwrite))
 			return withStore(cmd.Context(), g, m.app, func(ctx context.Context, cfg *config.Config, set *store.Store) error {
 				m.set, m.progress = set, cmd.ErrOrStderr()
 				if m.defEnv == device.EnvironmentUnset {

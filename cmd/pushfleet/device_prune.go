@@ -39,6 +39,7 @@ workers do it all the time, set apps.<app>.prune_after.`,
 			if p.unseenFor == "" {
 				return usagef("--unseen-for is needed, such as 270d")
 			}
+			g.about(chosen(choice{"unseen-for", p.unseenFor}))
 			return withStore(cmd.Context(), g, p.app, func(ctx context.Context, _ *config.Config, set *store.Store) error {
 				return p.run(ctx, set, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 			})

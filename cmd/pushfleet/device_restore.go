@@ -68,6 +68,7 @@ never-registered. Doing it twice does no harm.`,
 			if err := r.check(time.Now()); err != nil {
 				return err
 			}
+			g.about(chosen(choice{"since", r.since}, choice{"until", r.until}, choice{"state", r.state}, choice{"reason", strings.Join(r.reasons, ",")}))
 			return withStore(cmd.Context(), g, r.app, func(ctx context.Context, _ *config.Config, set *store.Store) error {
 				return r.run(ctx, set, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 			})

@@ -31,7 +31,7 @@ While it is tripped nothing is sent there, nothing is quarantined or removed, an
 was rejected waits to be sent again. Mend the setting, then reset the fuse.`,
 		Args: cobra.NoArgs,
 	}
-	cmd.AddCommand(newFuseList(g), newFuseReset(g))
+	cmd.AddCommand(newFuseList(g), audited(g, "fuse.reset", newFuseReset(g)))
 	return cmd
 }
 
@@ -171,6 +171,7 @@ func resetFuse(ctx context.Context, g *globals, app, environment string, out io.
 	if env == device.EnvironmentUnset {
 		env = cfg.Apps[app].Environment
 	}
+	g.about(env.String())
 	nc, streams, err := connectNATS(ctx, cfg, "fuse", zap.NewNop())
 	if err != nil {
 		return err

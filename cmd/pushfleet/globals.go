@@ -22,6 +22,10 @@ type globals struct {
 	configPath string
 	logLevel   string
 	logFormat  string
+
+	// For the audit log; see about. app is for where no flag tells.
+	app, object string
+	details     []zap.Field
 }
 
 func (g *globals) register(root *cobra.Command) {

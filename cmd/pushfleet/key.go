@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"github.com/pushfleet/pushfleet/api"
 	"github.com/pushfleet/pushfleet/config"
@@ -23,7 +24,7 @@ func newKey(g *globals) *cobra.Command {
 		Short: "Create, list and revoke API keys",
 		Args:  cobra.NoArgs,
 	}
-	cmd.AddCommand(newKeyCreate(g), newKeyList(g), newKeyRevoke(g))
+	cmd.AddCommand(audited(g, "key.create", newKeyCreate(g)), newKeyList(g), audited(g, "key.revoke", newKeyRevoke(g)))
 	return cmd
 }
 
@@ -59,6 +60,7 @@ campaigns, read (read everything), admin (all of these).`,
 						return err
 					}
 				}
+				g.about(record.ID, zap.String("name", record.Name), zap.Strings("scopes", record.Scopes), zap.Strings("apps", record.Apps), zap.Bool("all_apps", record.AllApps))
 				if err := set.CreateAPIKey(ctx, record); err != nil {
 					return err
 				}
@@ -125,6 +127,7 @@ func newKeyRevoke(g *globals) *cobra.Command {
 			// Whoever pastes the whole key means that one.
 			id := strings.TrimPrefix(args[0], "pf_")
 			id, _, _ = strings.Cut(id, "_")
+			g.about(id)
 			return withKeys(cmd.Context(), g, func(ctx context.Context, _ *config.Config, set *store.Store) error {
 				ok, err := set.RevokeAPIKey(ctx, id, time.Now())
 				if err != nil {
