@@ -71,8 +71,8 @@ func (s *Streams) ensure(ctx context.Context, want jetstream.StreamConfig) error
 		return fmt.Errorf("ensure stream %s: %w", want.Name, err)
 	}
 	have := st.CachedInfo().Config
-	if have.Retention != want.Retention || have.Storage != jetstream.FileStorage {
-		return fmt.Errorf("%w: %s has retention %s and %s storage, want %s and file; rename or delete it", ErrForeign, want.Name, have.Retention, have.Storage, want.Retention)
+	if err := checkKind(have, want); err != nil {
+		return err
 	}
 	if want.Name == Jobs {
 		if err := checkKeepsJobs(have); err != nil {
@@ -88,6 +88,14 @@ func (s *Streams) ensure(ctx context.Context, want jetstream.StreamConfig) error
 	}
 	if _, err := s.js.UpdateStream(ctx, next); err != nil {
 		return fmt.Errorf("extend stream %s: %w", want.Name, err)
+	}
+	return nil
+}
+
+// checkKind refuses a stream that cannot be ours.
+func checkKind(have, want jetstream.StreamConfig) error {
+	if have.Retention != want.Retention || have.Storage != jetstream.FileStorage {
+		return fmt.Errorf("%w: %s has retention %s and %s storage, want %s and file; rename or delete it", ErrForeign, want.Name, have.Retention, have.Storage, want.Retention)
 	}
 	return nil
 }

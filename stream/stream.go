@@ -84,19 +84,9 @@ type Streams struct {
 // them. It may run in any number of processes at once. The connection stays the
 // caller's.
 func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Streams, error) {
-	if err := checkVersion(nc.ConnectedServerVersion()); err != nil {
-		return nil, err
-	}
-	s, err := ForPublishing(nc)
+	s, err := openJetStream(ctx, nc)
 	if err != nil {
 		return nil, err
-	}
-	js := s.js
-	if _, err := js.AccountInfo(ctx); err != nil {
-		if errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) || errors.Is(err, nats.ErrNoResponders) {
-			return nil, fmt.Errorf("%w: start nats-server with -js, or enable JetStream for this account", ErrNoJetStream)
-		}
-		return nil, fmt.Errorf("ask for jetstream account: %w", err)
 	}
 	s.replicas = max(cfg.Replicas, 1)
 	if cfg.Logger != nil {
@@ -112,11 +102,11 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Streams, error) {
 	}
 	s.byName = make(map[string]jetstream.Stream)
 	for _, name := range []string{Jobs, Outcomes} {
-		if s.byName[name], err = js.Stream(ctx, name); err != nil {
+		if s.byName[name], err = s.js.Stream(ctx, name); err != nil {
 			return nil, fmt.Errorf("open stream %s: %w", name, err)
 		}
 	}
-	if s.campaigns, err = js.KeyValue(ctx, campaignsBucket); err != nil {
+	if s.campaigns, err = s.js.KeyValue(ctx, campaignsBucket); err != nil {
 		return nil, fmt.Errorf("open bucket %s: %w", campaignsBucket, err)
 	}
 	if s.presence, err = s.ensurePresence(ctx); err != nil {
@@ -133,6 +123,24 @@ func ForPublishing(nc *nats.Conn) (*Streams, error) {
 		return nil, fmt.Errorf("open jetstream: %w", err)
 	}
 	return &Streams{nc: nc, js: js, log: zap.NewNop()}, nil
+}
+
+// openJetStream is [ForPublishing], and checks that the server can be worked with.
+func openJetStream(ctx context.Context, nc *nats.Conn) (*Streams, error) {
+	if err := checkVersion(nc.ConnectedServerVersion()); err != nil {
+		return nil, err
+	}
+	s, err := ForPublishing(nc)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := s.js.AccountInfo(ctx); err != nil {
+		if errors.Is(err, jetstream.ErrJetStreamNotEnabled) || errors.Is(err, jetstream.ErrJetStreamNotEnabledForAccount) || errors.Is(err, nats.ErrNoResponders) {
+			return nil, fmt.Errorf("%w: start nats-server with -js, or enable JetStream for this account", ErrNoJetStream)
+		}
+		return nil, fmt.Errorf("ask for jetstream account: %w", err)
+	}
+	return s, nil
 }
 
 func checkVersion(version string) error {
