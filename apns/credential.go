@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/sideshow/apns2/certificate"
 	"github.com/sideshow/apns2/token"
@@ -84,6 +85,15 @@ func LoadCertificate(cfg CertificateConfig) (Credential, error) {
 		return Credential{}, fmt.Errorf("read certificate %s: %w", cfg.Path, err)
 	}
 	return Credential{certificate: &cert}, nil
+}
+
+// Expires returns when a certificate is no longer good; zero for a key, which does
+// not expire.
+func (c Credential) Expires() time.Time {
+	if c.certificate == nil || c.certificate.Leaf == nil {
+		return time.Time{}
+	}
+	return c.certificate.Leaf.NotAfter
 }
 
 // UsesKey reports whether the credential signs provider tokens.

@@ -90,6 +90,9 @@ func TestLoadCertificate(t *testing.T) {
 	if err != nil || got.UsesKey() || !strings.Contains(got.String(), "com.example.shop") {
 		t.Errorf("got %v, %v, want the certificate", got, err)
 	}
+	if want := template.NotAfter.Truncate(time.Second); !got.Expires().Equal(want) {
+		t.Errorf("it expires at %s, want %s", got.Expires(), want)
+	}
 	for _, bad := range []string{path + "x", strings.TrimSuffix(path, ".pem") + ".p12"} {
 		if _, err := apns.LoadCertificate(apns.CertificateConfig{Path: bad}); err == nil || !strings.Contains(err.Error(), bad) {
 			t.Errorf("%s: got %v, want an error with the path", bad, err)

@@ -98,7 +98,7 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 	if err != nil {
 		return err
 	}
-	probes := newOps(reg, watch.ready, day.Notes, watch.notes, queue.notes, hooks.Notes)
+	probes := newOps(reg, watch.ready, newDoctorOf(cfg).running(queue.streams.Load, set), day.Notes, watch.notes, queue.notes, hooks.Notes)
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/livez", "/readyz", "/metrics":

@@ -120,26 +120,14 @@ func (f *fleet) openCredential(cfg *config.Config, name string, app config.App, 
 	if err != nil {
 		return nil, err
 	}
-	environments := []device.Environment{cred.Environment}
-	if cred.Environment == device.EnvironmentUnset {
-		environments = []device.Environment{device.Production, device.Sandbox}
-	}
-	var roots *x509.CertPool
-	endpoint := ""
-	if app.Endpoint != nil {
-		endpoint = app.Endpoint.URL
-		if app.Endpoint.CAFile != "" {
-			if roots, err = certPool(app.Endpoint.CAFile); err != nil {
-				return nil, fmt.Errorf("endpoint: %w", err)
-			}
-		}
-		// A stand-in is one environment: the app's.
-		environments = slices.DeleteFunc(environments, func(e device.Environment) bool { return e != app.Environment })
+	target, roots, err := endpoint(app)
+	if err != nil {
+		return nil, err
 	}
 	var routes []*worker.Route
-	for _, env := range environments {
+	for _, env := range environments(app, cred) {
 		client, err := apns.New(apns.ClientConfig{
-			Credential: loaded, Environment: env, URL: endpoint, RootCAs: roots,
+			Credential: loaded, Environment: env, URL: target, RootCAs: roots,
 			Connections: cfg.Worker.Connections, MaxConnections: cfg.Worker.MaxConnections, RequestTimeout: cfg.Worker.RequestTimeout,
 			Hold:  func() bool { return !f.pulse.Beats() },
 			Proxy: proxy(), Wall: f.clock.Now,
@@ -155,6 +143,33 @@ func (f *fleet) openCredential(cfg *config.Config, name string, app config.App, 
 		routes = append(routes, &worker.Route{Environment: env, Topics: cred.Topics, Sender: client})
 	}
 	return routes, nil
+}
+
+// environments returns those that a credential of an app is used in.
+func environments(app config.App, cred config.Credential) []device.Environment {
+	list := []device.Environment{cred.Environment}
+	if cred.Environment == device.EnvironmentUnset {
+		list = []device.Environment{device.Production, device.Sandbox}
+	}
+	if app.Endpoint != nil {
+		// A stand-in is one environment: the app's.
+		list = slices.DeleteFunc(list, func(e device.Environment) bool { return e != app.Environment })
+	}
+	return list
+}
+
+// endpoint returns what an app is sent to in place of Apple, and whom to trust
+// there; both are zero where it is Apple.
+func endpoint(app config.App) (target string, roots *x509.CertPool, err error) {
+	if app.Endpoint == nil {
+		return "", nil, nil
+	}
+	if app.Endpoint.CAFile != "" {
+		if roots, err = certPool(app.Endpoint.CAFile); err != nil {
+			return "", nil, fmt.Errorf("endpoint: %w", err)
+		}
+	}
+	return app.Endpoint.URL, roots, nil
 }
 
 func loadCredential(cred config.Credential) (apns.Credential, error) {

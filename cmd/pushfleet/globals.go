@@ -82,9 +82,9 @@ func logger(cfg config.Log) (*zap.Logger, error) {
 	return log, nil
 }
 
-// connectNATS connects and makes the streams exist.
-func connectNATS(ctx context.Context, cfg *config.Config, role string, log *zap.Logger) (*nats.Conn, *stream.Streams, error) {
-	nc, err := stream.Connect(stream.ConnectConfig{
+// dialNATS connects to NATS.
+func dialNATS(cfg *config.Config, role string, log *zap.Logger) (*nats.Conn, error) {
+	return stream.Connect(stream.ConnectConfig{
 		URL: cfg.NATS.URL, Name: "pushfleet " + role,
 		CredentialsFile: cfg.NATS.CredentialsFile, NKeySeedFile: cfg.NATS.NKeySeedFile,
 		User: cfg.NATS.User, Password: cfg.NATS.Password.Reveal(),
@@ -92,16 +92,26 @@ func connectNATS(ctx context.Context, cfg *config.Config, role string, log *zap.
 		CAFile: cfg.NATS.TLS.CAFile, CertFile: cfg.NATS.TLS.CertFile, KeyFile: cfg.NATS.TLS.KeyFile,
 		Timeout: cfg.NATS.ConnectTimeout,
 	}, log.Named("nats"))
+}
+
+// streamConfig says how the streams are made.
+func streamConfig(cfg config.NATS, log *zap.Logger) stream.Config {
+	return stream.Config{
+		Replicas:  cfg.Replicas,
+		JobsBytes: int64(cfg.JobsBytes), OutcomesBytes: int64(cfg.OutcomesBytes),
+		DevicesBytes: int64(cfg.DevicesBytes), DeadBytes: int64(cfg.DeadBytes),
+		CampaignsBytes: int64(cfg.CampaignsBytes),
+		Logger:         log.Named("nats"),
+	}
+}
+
+// connectNATS connects and makes the streams exist.
+func connectNATS(ctx context.Context, cfg *config.Config, role string, log *zap.Logger) (*nats.Conn, *stream.Streams, error) {
+	nc, err := dialNATS(cfg, role, log)
 	if err != nil {
 		return nil, nil, err
 	}
-	streams, err := stream.Open(ctx, nc, stream.Config{
-		Replicas:  cfg.NATS.Replicas,
-		JobsBytes: int64(cfg.NATS.JobsBytes), OutcomesBytes: int64(cfg.NATS.OutcomesBytes),
-		DevicesBytes: int64(cfg.NATS.DevicesBytes), DeadBytes: int64(cfg.NATS.DeadBytes),
-		CampaignsBytes: int64(cfg.NATS.CampaignsBytes),
-		Logger:         log.Named("nats"),
-	})
+	streams, err := stream.Open(ctx, nc, streamConfig(cfg.NATS, log))
 	if err != nil {
 		nc.Close()
 		return nil, nil, err

@@ -94,7 +94,7 @@ APNs answers keeps the set of device tokens in Redis true.`,
 	g.register(root)
 	root.AddCommand(
 		newDemo(g), newDev(g), newWorker(g), newAPI(g), newSim(g), newSend(g), newDevice(g), newKey(g), newFuse(g), newCampaign(g), newExplain(g), newDeadLetter(g),
-		newBench(), newConfig(g), newSchema(), newProbe(), newVersion(),
+		newDoctor(g), newBench(), newConfig(g), newSchema(), newProbe(), newVersion(),
 	)
 	return root
 }

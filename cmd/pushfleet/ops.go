@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,8 +19,10 @@ import (
 type ops struct{ mux *http.ServeMux }
 
 // newOps returns the handler. ready returns nil while the process does its work;
-// notes are lines for people, shown by /readyz whether it is ready or not.
-func newOps(reg *prometheus.Registry, ready func(context.Context) error, notes ...func() []string) *ops {
+// notes are lines for people, shown by /readyz whether it is ready or not. What the
+// checks find is added by /readyz?verbose, and does not decide.
+func newOps(reg *prometheus.Registry, ready func(context.Context) error, checks check, notes ...func() []string) *ops {
+	seen := &lastSeen{look: checks}
 	o := &ops{mux: http.NewServeMux()}
 	o.mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	o.mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, r *http.Request) {
@@ -34,6 +38,11 @@ func newOps(reg *prometheus.Registry, ready func(context.Context) error, notes .
 				text += "\n" + line
 			}
 		}
+		if r.URL.Query().Has("verbose") {
+			var table strings.Builder
+			_ = printFindings(seen.findings(r.Context()), "table", &table) // a Builder takes everything
+			text += "\n\n" + strings.TrimSuffix(table.String(), "\n")
+		}
 		if err != nil {
 			http.Error(w, text, http.StatusServiceUnavailable)
 			return
@@ -42,6 +51,28 @@ func newOps(reg *prometheus.Registry, ready func(context.Context) error, notes .
 	})
 	o.mux.Handle("GET /metrics", promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	return o
+}
+
+// lastSeen looks at things at most once in seenFor, however often it is asked: the
+// API's probes are open to whoever reaches it. It is safe for concurrent use.
+type lastSeen struct {
+	look check
+
+	mu    sync.Mutex
+	at    time.Time // guarded by mu
+	found []finding // guarded by mu
+}
+
+const seenFor = 2 * time.Second
+
+func (s *lastSeen) findings(ctx context.Context) []finding {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.at.IsZero() || time.Since(s.at) >= seenFor {
+		// Whoever comes next shares it: it must not end with the one who asked.
+		s.found, s.at = s.look(context.WithoutCancel(ctx)), time.Now()
+	}
+	return s.found
 }
 
 func (o *ops) ServeHTTP(w http.ResponseWriter, r *http.Request) { o.mux.ServeHTTP(w, r) }

@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/pushfleet/pushfleet/stream"
 )
 
 func newWorker(g *globals) *cobra.Command {
@@ -26,7 +28,8 @@ SIGTERM stops it: answers of what is on its way to APNs are waited for, up to
 worker.drain_timeout, and the rest goes back to JetStream at once. A second signal
 ends it there and then; nothing is lost.
 
-It serves /livez, /readyz and /metrics on worker.listen.`,
+It serves /livez, /readyz and /metrics on worker.listen; /readyz?verbose has what
+pushfleet doctor finds, but for APNs.`,
 		Example: "  pushfleet worker --config pushfleet.yaml\n  pushfleet worker -c pushfleet.yaml --log-format json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
@@ -102,13 +105,14 @@ func runWorkerProcess(ctx context.Context, g *globals, serving func(net.Addr)) e
 	ready := func(ctx context.Context) error {
 		return errors.Join(f.worker.Ready(), streams.Ready(ctx), watch.ready(ctx))
 	}
+	checks := newDoctorOf(cfg).running(func() *stream.Streams { return streams }, set)
 	// The probes answer until the worker has drained.
 	probes, stopProbes := context.WithCancel(context.WithoutCancel(ctx))
 	var g2 errgroup.Group
 	work, stopWork := context.WithCancelCause(ctx)
 	defer stopWork(nil)
 	g2.Go(func() error {
-		err := serve(probes, cfg.Worker.Listen, newOps(reg, ready, f.fuse.Notes, f.clock.Notes, watch.notes), func(a net.Addr) {
+		err := serve(probes, cfg.Worker.Listen, newOps(reg, ready, checks, f.fuse.Notes, f.clock.Notes, watch.notes), func(a net.Addr) {
 			log.Info("serves /livez, /readyz and /metrics", zap.Stringer("address", a))
 			if serving != nil {
 				serving(a)
