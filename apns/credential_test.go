@@ -16,6 +16,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/pushfleet/pushfleet/apns"
 )
 
@@ -90,8 +92,17 @@ func TestLoadCertificate(t *testing.T) {
 	if err != nil || got.UsesKey() || !strings.Contains(got.String(), "com.example.shop") {
 		t.Errorf("got %v, %v, want the certificate", got, err)
 	}
-	if want := template.NotAfter.Truncate(time.Second); !got.Expires().Equal(want) {
-		t.Errorf("it expires at %s, want %s", got.Expires(), want)
+	if ends := got.Expires(); ends.Unix() != template.NotAfter.Unix() {
+		t.Errorf("got end %s, want %s", ends, template.NotAfter)
+	}
+	reg := prometheus.NewRegistry()
+	client, err := apns.New(apns.ClientConfig{Credential: got, Metrics: reg})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	if ends := metric(t, reg, "pushfleet_apns_certificate_expires_timestamp_seconds"); int64(ends) != template.NotAfter.Unix() {
+		t.Errorf("metric: got end %v, want %d", ends, template.NotAfter.Unix())
 	}
 	for _, bad := range []string{path + "x", strings.TrimSuffix(path, ".pem") + ".p12"} {
 		if _, err := apns.LoadCertificate(apns.CertificateConfig{Path: bad}); err == nil || !strings.Contains(err.Error(), bad) {

@@ -50,7 +50,7 @@ type collector struct {
 
 	connections, inFlight, limit, waiting      *prometheus.Desc
 	response, unknown, resends, dials, goAways *prometheus.Desc
-	tokenAge, age, stopped                     *prometheus.Desc
+	tokenAge, age, stopped, expires            *prometheus.Desc
 }
 
 func newCollector(p *pool) *collector {
@@ -70,6 +70,7 @@ func newCollector(p *pool) *collector {
 		goAways:     desc("goaways_total", "GOAWAY frames from APNs.", "code"),
 		tokenAge:    desc("provider_token_age_seconds", "Age of the oldest provider token in use."),
 		age:         desc("connection_age_seconds", "Age of the oldest connection."),
+		expires:     desc("certificate_expires_timestamp_seconds", "When the certificate ends, in Unix seconds; absent for signing keys."),
 		stopped:     desc("route_stopped", "1 while APNs refuses the credential and nothing is sent."),
 	}
 }
@@ -78,7 +79,7 @@ func newCollector(p *pool) *collector {
 func (c *collector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{
 		c.connections, c.inFlight, c.limit, c.waiting, c.response, c.unknown,
-		c.resends, c.dials, c.goAways, c.tokenAge, c.age, c.stopped,
+		c.resends, c.dials, c.goAways, c.tokenAge, c.age, c.stopped, c.expires,
 	} {
 		ch <- d
 	}
@@ -105,6 +106,9 @@ func (c *collector) Collect(ch chan<- prometheus.Metric) {
 	gauge(c.tokenAge, s.tokenAge)
 	gauge(c.age, s.age)
 	gauge(c.stopped, float64(s.stopped))
+	if ends := c.pool.cfg.Credential.Expires(); !ends.IsZero() {
+		gauge(c.expires, float64(ends.Unix()))
+	}
 
 	count, sum, buckets := c.pool.latencies.Snapshot()
 	ch <- prometheus.MustNewConstHistogram(c.response, count, sum, buckets)

@@ -28,6 +28,7 @@ type growth struct {
 	apps    []string
 	buckets *prometheus.GaugeVec
 	split   *prometheus.GaugeVec
+	devices *prometheus.GaugeVec
 	log     *zap.Logger
 }
 
@@ -42,9 +43,13 @@ func newGrowth(set Grown, apps []string, metrics prometheus.Registerer, log *zap
 			Name: "pushfleet_tokenset_split_ratio",
 			Help: "While the buckets of the app's token set double, the share of them that is split; else 0.",
 		}, []string{"app"}),
+		devices: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "pushfleet_device_tokens",
+			Help: "About how many device tokens the app's token set has, quarantined and remembered ones among them. Only the process that looked last tells it: take the maximum.",
+		}, []string{"app"}),
 	}
 	if metrics != nil {
-		metrics.MustRegister(g.buckets, g.split)
+		metrics.MustRegister(g.buckets, g.split, g.devices)
 	}
 	return g
 }
@@ -72,6 +77,7 @@ func (g *growth) look(ctx context.Context, app string) error {
 	g.show(app, now)
 	mine, err := g.set.ClaimGrowth(ctx, app, growthPeriod)
 	if err != nil || !mine {
+		g.devices.DeleteLabelValues(app) // others know better by now
 		return err
 	}
 	// One app must not keep the others waiting.
@@ -113,4 +119,7 @@ func (g *growth) show(app string, now store.Growth) {
 		ratio = float64(now.Split) / float64(now.Buckets)
 	}
 	g.split.WithLabelValues(app).Set(ratio)
+	if now.Devices >= 0 {
+		g.devices.WithLabelValues(app).Set(float64(now.Devices))
+	}
 }

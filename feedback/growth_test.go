@@ -83,6 +83,10 @@ func TestSweeperLetsTheTokenSetGrow(t *testing.T) {
 	if got["pushfleet_tokenset_buckets"] != 8 || got["pushfleet_tokenset_split_ratio"] != 0 {
 		t.Errorf("metrics: got %v, want 8 buckets, none being split", got)
 	}
+	// All four buckets were looked at before they doubled.
+	if got["pushfleet_device_tokens"] != 60 {
+		t.Errorf("metrics: got %v device tokens, want 60", got["pushfleet_device_tokens"])
+	}
 }
 
 // One process is at it; what goes wrong is told, and its turn comes again.

@@ -53,12 +53,16 @@ type Growth struct {
 	// Doubling reports that they double, and Split how many of Buckets are split.
 	Doubling bool
 	Split    int
+	// Devices is about how many device tokens there are, by a sample of the buckets:
+	// quarantined ones, and removed ones that are remembered, among them. -1: the call
+	// did not look, as only [Store.Grow] does, and not while the buckets double.
+	Devices int64
 	// Began and Ended report that the call began a doubling, or ended one.
 	Began, Ended bool
 }
 
 func (l *layout) growth() Growth {
-	return Growth{Buckets: int(l.begun()), Doubling: l.from != 0, Split: int(l.split)}
+	return Growth{Buckets: int(l.begun()), Doubling: l.from != 0, Split: int(l.split), Devices: -1}
 }
 
 // Growth is how far the buckets of app have doubled. It changes nothing.
@@ -99,7 +103,7 @@ func (s *Store) Grow(ctx context.Context, app string) (Growth, error) {
 		return Growth{}, err
 	}
 	was := *l
-	changed, err := s.growStep(ctx, l)
+	changed, devices, err := s.growStep(ctx, l)
 	if err == nil {
 		l, err = s.newLayout(ctx, app, l)
 	}
@@ -107,38 +111,44 @@ func (s *Store) Grow(ctx context.Context, app string) (Growth, error) {
 		return was.growth(), fmt.Errorf("double the buckets of app %q: %w", app, err)
 	}
 	g := l.growth()
+	g.Devices = devices
 	g.Began, g.Ended = changed && was.from == 0, changed && was.from != 0
 	return g, nil
 }
 
-func (s *Store) growStep(ctx context.Context, l *layout) (changed bool, err error) {
+func (s *Store) growStep(ctx context.Context, l *layout) (changed bool, devices int64, err error) {
 	done := ""
+	devices = -1
 	if l.from == 0 {
-		full, err := s.isFull(ctx, l)
-		if err != nil || !full {
-			return false, err
+		perBucket, err := s.fullness(ctx, l)
+		if err != nil {
+			return false, -1, err
+		}
+		devices = int64(perBucket * float64(l.buckets))
+		if !s.isFull(ctx, l, perBucket) {
+			return false, devices, nil
 		}
 	} else {
 		to := min(l.split+growBuckets, l.from)
 		if err := s.splitBuckets(ctx, l, l.split, to); isOldLayout(err) {
-			return false, nil // others have ended it
+			return false, -1, nil // others have ended it
 		} else if err != nil {
-			return false, err
+			return false, -1, err
 		}
 		done = strconv.FormatUint(uint64(to), 10)
 	}
 	calls := []call{{keys: []string{layoutKey(l.app)}, args: []any{l.begun(), done, layoutIsDoubled}}}
 	if err := s.run(ctx, "grow", calls); err != nil {
-		return false, err
+		return false, -1, err
 	}
 	n, err := sum(calls)
-	return n == 1, err
+	return n == 1, devices, err
 }
 
-// isFull reports whether the buckets should double.
-func (s *Store) isFull(ctx context.Context, l *layout) (bool, error) {
+// isFull reports whether buckets with so many device tokens each should double.
+func (s *Store) isFull(ctx context.Context, l *layout, perBucket float64) bool {
 	if l.buckets >= maxBuckets {
-		return false, nil
+		return false
 	}
 	most := s.cfg.DevicesPerBucket
 	if most == 0 {
@@ -151,8 +161,7 @@ func (s *Store) isFull(ctx context.Context, l *layout) (bool, error) {
 			}
 		}
 	}
-	full, err := s.fullness(ctx, l)
-	return full > float64(most), err
+	return perBucket > float64(most)
 }
 
 // splitBuckets brings everything that has to leave the buckets from one number up

@@ -191,6 +191,7 @@ func (w *Worker) campaignChanged(ctx, work context.Context, group *sync.WaitGrou
 			app: app, lane: job.Bulk, campaign: r, holder: newHolder(job.Bulk), fast: w.metrics.of(app.Name, job.Bulk),
 			tally: w.tallies[app.Name], mean: campaignRange, fail: errNotStarted,
 		}
+		r.lane.seen.set(campaignRange)
 		r.status.Store(&st)
 		w.campaigns.known[key] = r
 	}

@@ -49,6 +49,8 @@ type lane struct {
 	bytes float64 // bytes per message, moving
 	burst int     // messages that the next take may ask for
 
+	seen estimate // the mean, for others
+
 	mu   sync.Mutex
 	fail error // guarded by mu: why the last fetch failed
 }
@@ -183,6 +185,7 @@ func (w *Worker) fits(l *lane, more int) bool {
 func (l *lane) learn(recipients, bytes, messages int) {
 	l.mean += (float64(recipients)/float64(messages) - l.mean) / 4
 	l.bytes += (float64(bytes)/float64(messages) - l.bytes) / 4
+	l.seen.set(l.mean)
 	l.burst = min(2*max(l.burst, minBurst/2), maxMessages, max(1, int(maxBytes/max(1, l.bytes))))
 }
 

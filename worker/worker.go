@@ -58,6 +58,9 @@ type Config struct {
 	// Such jobs are given up when their app was unknown to all workers for
 	// StrayAfter; 0: one minute.
 	StrayInterval, StrayAfter time.Duration
+	// BacklogInterval is how often JetStream is asked what waits there, for Metrics;
+	// 0: 15 s, as often as Prometheus asks a worker.
+	BacklogInterval time.Duration
 
 	Streams  *stream.Streams
 	Devices  Devices
@@ -88,6 +91,7 @@ type Worker struct {
 	policy   *Policy
 	room     *room
 	metrics  *metrics
+	backlog  *backlog
 	recorded *recorded
 	flight   *flight
 	finished *finished
@@ -124,6 +128,9 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.StrayInterval == 0 {
 		cfg.StrayInterval = 10 * time.Second
 	}
+	if cfg.BacklogInterval == 0 {
+		cfg.BacklogInterval = 15 * time.Second
+	}
 	if cfg.StrayAfter == 0 {
 		cfg.StrayAfter = time.Minute
 	}
@@ -154,6 +161,7 @@ func New(cfg Config) (*Worker, error) {
 		campaigns: newCampaigns(), tallies: make(map[string]*tally),
 	}
 	w.metrics = newMetrics(cfg.Metrics, w)
+	w.backlog = newBacklog(cfg.Metrics)
 	w.recorded = newRecorded(cfg.Streams)
 	for _, app := range cfg.Apps {
 		if !stream.ValidName(app.Name) {
@@ -202,6 +210,9 @@ func (w *Worker) Run(ctx context.Context) error {
 	keepers.Go(func() { w.recorded.run(keepCtx) })
 	keepers.Go(func() { w.watchStrays(ctx) })
 	keepers.Go(func() { w.watchCanaries(ctx) })
+	if w.cfg.Metrics != nil {
+		keepers.Go(func() { w.watchBacklog(ctx) })
+	}
 	keepers.Go(func() { w.settleLoop(work, keepCtx.Done()) })
 	for _, l := range w.lanes {
 		intakes.Go(func() { w.intake(ctx, sending, l) })
