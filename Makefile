@@ -111,9 +111,14 @@ docs: ## write the generated part of docs/configuration.md
 	go test ./config -run Reference -update
 
 .PHONY: check-deploy
-check-deploy: ## hold docker-compose.yml and the Dockerfile to Docker's own rules
+check-deploy: ## hold the files of deploy to the rules of Docker and Prometheus
 	go test ./deploy
 	cd deploy/check && go test ./...
+	@if command -v promtool >/dev/null; then \
+		promtool check rules deploy/prometheus/alerts.yml && \
+		promtool check config --syntax-only deploy/prometheus/prometheus.yml && \
+		promtool test rules deploy/prometheus/alerts_test.yml; \
+	else echo "alerts are not tested: there is no promtool (apt install prometheus)"; fi
 
 .PHONY: check-client
 check-client: build ## make a client from the served OpenAPI document, and use it (needs Node and npm)

@@ -17,9 +17,9 @@ import (
 
 // load reads a compose file as `docker compose config` does: schema, anchors,
 // references between services, volumes and configs.
-func load(t *testing.T, path string) (*types.Project, error) {
+func load(t *testing.T, path string, profiles ...string) (*types.Project, error) {
 	t.Helper()
-	opts, err := cli.NewProjectOptions([]string{path}, cli.WithInterpolation(true), cli.WithResolvedPaths(true))
+	opts, err := cli.NewProjectOptions([]string{path}, cli.WithInterpolation(true), cli.WithResolvedPaths(true), cli.WithProfiles(profiles))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -28,17 +28,28 @@ func load(t *testing.T, path string) (*types.Project, error) {
 
 func TestCompose(t *testing.T) {
 	t.Parallel()
-	project, err := load(t, "../../docker-compose.yml")
+	project, err := load(t, "../../docker-compose.yml", "sim", "observe")
 	if err != nil {
 		t.Fatalf("docker-compose.yml: %v", err)
 	}
-	if got, want := project.ServiceNames(), []string{"api", "nats", "redis", "sim", "worker"}; !slices.Equal(got, want) {
+	if got, want := project.ServiceNames(), []string{"api", "grafana", "nats", "prometheus", "redis", "sim", "worker"}; !slices.Equal(got, want) {
 		t.Errorf("got services %q, want %q", got, want)
 	}
 	for name, service := range project.Services {
 		// Ours takes its health check from the image, unless it is no worker.
 		if service.HealthCheck == nil && name != "worker" {
 			t.Errorf("%s: got no health check", name)
+		}
+		if !service.ReadOnly && name != "nats" && name != "redis" { // which are not ours
+			t.Errorf("%s: its file system can be written to", name)
+		}
+		for _, v := range service.Volumes {
+			if v.Type != types.VolumeTypeBind {
+				continue
+			}
+			if _, err := os.Stat(v.Source); err != nil || !v.ReadOnly {
+				t.Errorf("%s: mounts %s: %v, read only %t, want it to be there and read only", name, v.Source, err, v.ReadOnly)
+			}
 		}
 		for dependency, how := range service.DependsOn {
 			if how.Condition != types.ServiceConditionHealthy {
@@ -68,6 +79,22 @@ func TestCompose(t *testing.T) {
 	worker := project.Services["worker"]
 	if got := worker.GetScale(); got != 2 {
 		t.Errorf("got %d workers, want 2", got)
+	}
+	// Two of either would keep a second worker from starting.
+	if worker.ContainerName != "" || len(worker.Ports) != 0 {
+		t.Errorf("worker: got container name %q and ports %v, want none", worker.ContainerName, worker.Ports)
+	}
+}
+
+// Without profiles there is what it takes to send to Apple.
+func TestComposeWithoutTheSimulator(t *testing.T) {
+	t.Parallel()
+	project, err := load(t, "../../docker-compose.yml")
+	if err != nil {
+		t.Fatalf("docker-compose.yml: %v", err)
+	}
+	if got, want := project.ServiceNames(), []string{"api", "nats", "redis", "worker"}; !slices.Equal(got, want) {
+		t.Errorf("got services %q, want %q", got, want)
 	}
 }
 
