@@ -97,6 +97,7 @@ lint: $(LINT) ## format and lint checks
 	$(LINT) fmt --diff
 	$(LINT) run
 	cd deploy/check && $(LINT) run
+	cd deploy/check-helm && $(LINT) run
 
 .PHONY: fmt
 fmt: $(LINT) ## format the code
@@ -111,9 +112,10 @@ docs: ## write the generated part of docs/configuration.md
 	go test ./config -run Reference -update
 
 .PHONY: check-deploy
-check-deploy: ## hold the files of deploy to the rules of Docker and Prometheus
+check-deploy: ## hold the files of deploy to the rules of Docker, Prometheus and Helm
 	go test ./deploy
 	cd deploy/check && go test ./...
+	cd deploy/check-helm && go test ./...
 	@if command -v promtool >/dev/null; then \
 		promtool check rules deploy/prometheus/alerts.yml && \
 		promtool check config --syntax-only deploy/prometheus/prometheus.yml && \

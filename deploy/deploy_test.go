@@ -130,8 +130,10 @@ func TestVersionsThatWeNeed(t *testing.T) {
 	if got := one(t, read(t, "Dockerfile"), `FROM --platform=\$BUILDPLATFORM golang:([0-9.]+)-alpine`); got != want {
 		t.Errorf("Dockerfile: got Go %s, want %s of go.mod", got, want)
 	}
-	if got := one(t, read(t, "check/go.mod"), `(?m)^go (\d+\.\d+)`); got != want {
-		t.Errorf("deploy/check: got Go %s, want %s of go.mod", got, want)
+	for _, name := range []string{"check", "check-helm"} {
+		if got := one(t, read(t, name+"/go.mod"), `(?m)^go (\d+\.\d+)`); got != want {
+			t.Errorf("deploy/%s: got Go %s, want %s of go.mod", name, got, want)
+		}
 	}
 }
 

@@ -3,6 +3,7 @@ package deploy_test
 import (
 	"encoding/json"
 	"maps"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -11,6 +12,8 @@ import (
 	"testing"
 
 	"go.yaml.in/yaml/v3"
+
+	"github.com/pushfleet/pushfleet/config"
 )
 
 type rules struct {
@@ -217,6 +220,30 @@ func TestExpressionsAreChecked(t *testing.T) {
 	} {
 		if got := checkExpr(expr, known); len(got) != want {
 			t.Errorf("%s: got %q, want %d problems", expr, got, want)
+		}
+	}
+}
+
+// The configurations in the chart's examples are such.
+func TestChartExamplesAreConfigurations(t *testing.T) {
+	t.Parallel()
+	files, err := filepath.Glob("helm/pushfleet/examples/*.yaml")
+	if err != nil || len(files) == 0 {
+		t.Fatalf("got examples %q, %v", files, err)
+	}
+	for _, file := range files {
+		var values struct{ Config map[string]any }
+		parse(t, file, &values)
+		text, err := yaml.Marshal(values.Config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := filepath.Join(t.TempDir(), "pushfleet.yaml")
+		if err := os.WriteFile(path, text, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := config.Load(path, nil); err != nil {
+			t.Errorf("%s:\n%v", file, err)
 		}
 	}
 }
