@@ -94,6 +94,9 @@ func registered(t *testing.T) map[string]string {
 
 	reg = newRegistry()
 	clock.New(clock.Config{Logger: log, Metrics: reg})
+	if _, err := newWebhooks(&config.Config{}, log, reg, nil); err != nil {
+		t.Fatal(err)
+	}
 	queue := new(apiQueue)
 	door, err := api.New(api.Config{
 		Keys: set, Registrations: set, TokenSet: set, Campaigns: queue, Totals: set, Queue: queue, Jobs: set,
