@@ -16,7 +16,7 @@ import (
 // Queue is where jobs are handed in, and can be read by their place; see
 // [stream.Streams].
 type Queue interface {
-	PublishParsed(app string, lane job.Lane, j *job.Job, body []byte) (*stream.Pending, error)
+	PublishParsed(ctx context.Context, app string, lane job.Lane, j *job.Job, body []byte) (*stream.Pending, error)
 	StoredJob(ctx context.Context, app string, lane job.Lane, sequence uint64) (st stream.StoredJob, ok bool, err error)
 	StoredOutcomes(ctx context.Context, sequence uint64) (o *job.Outcomes, ok bool, err error)
 }
@@ -62,7 +62,7 @@ func (a *API) postNotification(c *call) (int, any, *Problem) {
 		return 0, nil, a.jobRefused(c, lane, overloaded())
 	}
 	defer a.publishing.give(1)
-	pending, err := a.cfg.Queue.PublishParsed(c.appName, lane, j, body)
+	pending, err := a.cfg.Queue.PublishParsed(c.ctx, c.appName, lane, j, body)
 	if err != nil {
 		return 0, nil, a.jobRefused(c, lane, publishProblem(err, j))
 	}
@@ -259,7 +259,7 @@ func (a *API) publishAll(c *call, lane job.Lane, b *jobBatch) *Problem {
 			continue
 		}
 		var err error
-		if pending[i], err = a.cfg.Queue.PublishParsed(c.appName, lane, j, b.bodies[i]); err != nil {
+		if pending[i], err = a.cfg.Queue.PublishParsed(c.ctx, c.appName, lane, j, b.bodies[i]); err != nil {
 			refuse(i, err)
 		}
 	}

@@ -288,7 +288,7 @@ type broken struct{ api.Queue }
 
 var errBroken = errors.New("there is no connection to JetStream")
 
-func (broken) PublishParsed(string, job.Lane, *job.Job, []byte) (*stream.Pending, error) {
+func (broken) PublishParsed(context.Context, string, job.Lane, *job.Job, []byte) (*stream.Pending, error) {
 	return nil, errBroken
 }
 

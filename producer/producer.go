@@ -61,7 +61,7 @@ func (p *Publisher) EnqueueBatch(ctx context.Context, app string, lane job.Lane,
 	receipts := make([]Receipt, len(jobs))
 	var errs []error
 	for i, j := range jobs {
-		p, err := p.streams.PublishJobAsync(app, lane, j)
+		p, err := p.streams.PublishJobAsync(ctx, app, lane, j)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("job %d: %w", i, err))
 			continue

@@ -103,7 +103,7 @@ func (s *Streams) createCampaign(ctx context.Context, st *campaign.Status) (revi
 	case errors.Is(err, jetstream.ErrKeyExists) && s.deleted(ctx, key):
 		return 0, errDeletedCampaign
 	case err != nil:
-		return 0, publishError("bucket "+campaignsBucket, err)
+		return 0, s.publishError("bucket "+campaignsBucket, err)
 	}
 	return revision, nil
 }
@@ -209,7 +209,7 @@ func (s *Streams) ChangeCampaign(ctx context.Context, app, id string, change fun
 			return st, nil
 		}
 		if !errors.Is(err, jetstream.ErrKeyExists) {
-			return old, fmt.Errorf("change campaign %s of %s: %w", id, app, publishError("bucket "+campaignsBucket, err))
+			return old, fmt.Errorf("change campaign %s of %s: %w", id, app, s.publishError("bucket "+campaignsBucket, err))
 		}
 	}
 }

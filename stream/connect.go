@@ -3,8 +3,11 @@ package stream
 import (
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
+	"net/url"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -39,10 +42,6 @@ func Connect(cfg ConnectConfig, log *zap.Logger) (*nats.Conn, error) {
 	opts := []nats.Option{
 		nats.Name(cfg.Name),
 		nats.Timeout(cfg.Timeout),
-		nats.MaxReconnects(-1),
-		// Two beats at 5 s: a half-open link is noticed well within an ack wait.
-		nats.PingInterval(5 * time.Second),
-		nats.MaxPingsOutstanding(2),
 		nats.DisconnectErrHandler(func(_ *nats.Conn, err error) {
 			if err != nil {
 				log.Warn("nats disconnected", zap.Error(err))
@@ -82,11 +81,45 @@ func Connect(cfg ConnectConfig, log *zap.Logger) (*nats.Conn, error) {
 	if tlsConfig != nil {
 		opts = append(opts, nats.Secure(tlsConfig))
 	}
-	nc, err := nats.Connect(cfg.URL, opts...)
+	return Dial(cfg.URL, opts...)
+}
+
+// Dial connects to NATS, at one or more URLs separated by commas, with options of the caller's, and keeps the connection: once
+// made, it reconnects for ever. The caller closes it. The error does not have the
+// password of a URL.
+func Dial(servers string, opts ...nats.Option) (*nats.Conn, error) {
+	nc, err := nats.Connect(servers, append([]nats.Option{
+		nats.MaxReconnects(-1),
+		// Two beats at 5 s: a half-open link is noticed well within an ack wait.
+		nats.PingInterval(5 * time.Second),
+		nats.MaxPingsOutstanding(2),
+	}, opts...)...)
 	if err != nil {
-		return nil, fmt.Errorf("connect to nats at %s: %w", redactURL(cfg.URL), err)
+		return nil, fmt.Errorf("connect to nats at %s: %w", redactURL(servers), withoutURL(err))
 	}
 	return nc, nil
+}
+
+// withoutURL replaces an error that may quote a part of a URL.
+func withoutURL(err error) error {
+	if _, ok := errors.AsType[*url.Error](err); ok {
+		return errors.New("must be one or more URLs such as nats://127.0.0.1:4222, separated by commas")
+	}
+	return err
+}
+
+// redactURL removes user information, so that a URL can stand in an error.
+func redactURL(s string) string {
+	parts := strings.Split(s, ",")
+	for i, part := range parts {
+		u, err := url.Parse(strings.TrimSpace(part))
+		if err != nil {
+			parts[i] = "(no URL)"
+			continue
+		}
+		parts[i] = u.Redacted()
+	}
+	return strings.Join(parts, ",")
 }
 
 func clientTLS(cfg ConnectConfig) (*tls.Config, error) {

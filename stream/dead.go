@@ -71,7 +71,7 @@ func (s *Streams) Bury(ctx context.Context, m *Message, letter Letter) error {
 		dead.Data = dead.Data[:max(0, room)]
 	}
 	if _, err := s.js.PublishMsg(ctx, dead); err != nil {
-		return publishError(dead.Subject, err)
+		return s.publishError(dead.Subject, err)
 	}
 	return nil
 }

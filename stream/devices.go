@@ -39,7 +39,7 @@ func (s *Streams) PublishDevice(ctx context.Context, app, id string, body []byte
 		msg.Header.Set(jetstream.MsgIDHeader, "devices/"+app+"/"+id)
 	}
 	if _, err := s.js.PublishMsg(ctx, msg); err != nil {
-		return publishError(msg.Subject, err)
+		return s.publishError(msg.Subject, err)
 	}
 	return nil
 }

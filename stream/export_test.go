@@ -19,3 +19,6 @@ func (s *Streams) StoredDirect(ctx context.Context, name string, sequence uint64
 func (s *Streams) StoredAtLeader(ctx context.Context, name string, sequence uint64) (*jetstream.RawStreamMsg, error) {
 	return s.storedAtLeader(ctx, name, sequence)
 }
+
+// StartPublish begins the span of a publish, for a count of its allocations.
+var StartPublish = startPublish

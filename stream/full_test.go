@@ -175,7 +175,7 @@ func TestFullJobsRefuseAndTakeAgain(t *testing.T) {
 	streams, _, _ := smallStreams(t, embedded.NATSConfig{})
 	stored := fill(t, streams, "shop")
 	// Each way of publishing says so.
-	pending, err := streams.PublishJobAsync("shop", job.Bulk, newJob(t, "async"))
+	pending, err := streams.PublishJobAsync(t.Context(), "shop", job.Bulk, newJob(t, "async"))
 	if err != nil {
 		t.Fatal(err)
 	}

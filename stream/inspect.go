@@ -41,21 +41,9 @@ type Inspector struct{ s *Streams }
 // Inspect returns an inspector. The error is that of [Open] where the server cannot
 // be worked with at all. The connection stays the caller's.
 func Inspect(ctx context.Context, nc *nats.Conn) (*Inspector, error) {
-	s, err := openJetStream(ctx, nc)
+	s, err := openJetStream(ctx, nc, Config{})
 	if err != nil {
 		return nil, err
-	}
-	for _, b := range []struct {
-		bucket string
-		kv     *jetstream.KeyValue
-	}{{stateBucket, &s.state}, {presenceBucket, &s.presence}} {
-		kv, err := s.js.KeyValue(ctx, b.bucket)
-		switch {
-		case err == nil:
-			*b.kv = kv
-		case !errors.Is(err, jetstream.ErrBucketNotFound):
-			return nil, fmt.Errorf("open bucket %s: %w", b.bucket, err)
-		}
 	}
 	return &Inspector{s}, nil
 }
@@ -256,17 +244,18 @@ func (i *Inspector) count(ctx context.Context, name, subject string) (n uint64, 
 
 // Present returns what all living workers have announced.
 func (i *Inspector) Present(ctx context.Context) ([]Presence, error) {
-	if i.s.presence == nil {
+	present, err := i.s.Present(ctx)
+	if errors.Is(err, ErrNoStream) { // there never was a worker
 		return nil, nil
 	}
-	return i.s.Present(ctx)
+	return present, err
 }
 
 // Tripped returns the fuses that are tripped.
 func (i *Inspector) Tripped(ctx context.Context) ([]Fuse, error) {
-	if i.s.state == nil {
+	fuses, err := i.s.Fuses(ctx)
+	if errors.Is(err, ErrNoStream) {
 		return nil, nil
 	}
-	fuses, err := i.s.Fuses(ctx)
 	return slices.DeleteFunc(fuses, func(f Fuse) bool { return !f.Tripped }), err
 }

@@ -364,7 +364,7 @@ func (d *DeadLetters) Redrive(ctx context.Context, l *DeadLetter) (Redriven, err
 	msg.Header.Set(jetstream.MsgIDHeader, app+"/"+lane+"/"+l.RedriveID)
 	ack, err := d.s.js.PublishMsg(ctx, msg)
 	if err != nil {
-		return Redriven{}, fmt.Errorf("redrive dead letter %d: %w", l.Sequence, publishError(msg.Subject, err))
+		return Redriven{}, fmt.Errorf("redrive dead letter %d: %w", l.Sequence, d.s.publishError(msg.Subject, err))
 	}
 	done := Redriven{ID: l.RedriveID, Sequence: ack.Sequence, Again: ack.Duplicate}
 	if _, err := d.Delete(ctx, l.Sequence); err != nil {

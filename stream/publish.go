@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/pushfleet/pushfleet/job"
 )
@@ -28,44 +30,61 @@ var (
 	ErrBusy = errors.New("stream: too many answers are outstanding")
 	// ErrTooLarge: the message is larger than the server takes.
 	ErrTooLarge = errors.New("stream: larger than the server takes")
+	// ErrNoStream: there is nothing to publish to, or to read.
+	ErrNoStream = errors.New("stream: no stream")
+	// ErrUnanswered: JetStream did not answer, and it may be stored. To publish it again
+	// stores it once, if it has an id.
+	ErrUnanswered = errors.New("stream: no answer")
 )
 
 // Published says where a job was stored.
 type Published struct {
-	ID        string // the job's id; "seq-<n>" for one that had none
-	Sequence  uint64
-	Duplicate bool // JetStream had it already, from within its duplicate window
+	App  string
+	Lane job.Lane
+	ID   string // the job's id; "seq-<n>" for one that had none
+
+	Sequence  uint64    // place in JOBS
+	Duplicate bool      // JetStream had it already, from within its duplicate window
+	At        time.Time // when it was published
 }
 
 // PublishJob validates a job and publishes it. It returns once JetStream has
 // stored the job: from then on the fleet will not lose it. A *job.Invalid tells
-// what is wrong with it; [ErrFull] that it was not taken.
+// what is wrong with it; [ErrFull] and [ErrNoStream] that it was not taken. If ctx has a
+// trace, the job continues it.
 func (s *Streams) PublishJob(ctx context.Context, app string, lane job.Lane, j *job.Job) (Published, error) {
-	msg, err := jobMessage(app, lane, j)
+	p, msg, err := jobMessage(app, lane, j)
 	if err != nil {
 		return Published{}, err
 	}
+	span := startPublish(ctx, msg, j.ID)
 	ack, err := s.js.PublishMsg(ctx, msg)
 	if err != nil {
-		return Published{}, publishError(msg.Subject, err)
+		err = s.publishError(msg.Subject, err)
 	}
-	return published(j, ack), nil
+	endPublish(span, err)
+	if err != nil {
+		return Published{}, err
+	}
+	return p.stored(ack), nil
 }
 
 // Pending is a job that was handed to JetStream and not answered yet.
 type Pending struct {
-	job    *job.Job
-	future jetstream.PubAckFuture
+	streams *Streams
+	job     Published // without what JetStream answers
+	future  jetstream.PubAckFuture
+	span    trace.Span // nil: not traced
 }
 
 // PublishJobAsync is [Streams.PublishJob] without waiting for the answer. It
-// blocks while too many answers are outstanding.
-func (s *Streams) PublishJobAsync(app string, lane job.Lane, j *job.Job) (*Pending, error) {
-	msg, err := jobMessage(app, lane, j)
+// blocks while too many answers are outstanding. Of ctx only the trace counts.
+func (s *Streams) PublishJobAsync(ctx context.Context, app string, lane job.Lane, j *job.Job) (*Pending, error) {
+	p, msg, err := jobMessage(app, lane, j)
 	if err != nil {
 		return nil, err
 	}
-	return s.publishPending(msg, j, publishTimeout)
+	return s.publishPending(ctx, p, msg, publishTimeout)
 }
 
 // PublishParsed publishes a job that [job.Parse] has read from body: it is not checked
@@ -73,51 +92,62 @@ func (s *Streams) PublishJobAsync(app string, lane job.Lane, j *job.Job) (*Pendi
 // size as bytes. Of a body that has another id than the job, such as none, nil must be
 // given. PublishParsed does not wait for the answer, and blocks for nothing: while too
 // many are outstanding, the error is [ErrBusy]. What is published must not be changed
-// until [Pending.Wait] has returned.
-func (s *Streams) PublishParsed(app string, lane job.Lane, j *job.Job, body []byte) (*Pending, error) {
-	msg, err := parsedMessage(app, lane, j, body)
+// until [Pending.Wait] has returned. Of ctx only the trace counts.
+func (s *Streams) PublishParsed(ctx context.Context, app string, lane job.Lane, j *job.Job, body []byte) (*Pending, error) {
+	p, msg, err := parsedMessage(app, lane, j, body)
 	if err != nil {
 		return nil, err
 	}
-	return s.publishPending(msg, j, noStall)
+	return s.publishPending(ctx, p, msg, noStall)
 }
 
 // noStall is the least that can be asked for.
 const noStall = time.Nanosecond
 
-func (s *Streams) publishPending(msg *nats.Msg, j *job.Job, stall time.Duration) (*Pending, error) {
+func (s *Streams) publishPending(ctx context.Context, p Published, msg *nats.Msg, stall time.Duration) (*Pending, error) {
+	span := startPublish(ctx, msg, p.ID)
 	future, err := s.js.PublishMsgAsync(msg, jetstream.WithStallWait(stall))
 	if err != nil {
-		return nil, publishError(msg.Subject, err)
+		err = s.publishError(msg.Subject, err)
+		endPublish(span, err)
+		return nil, err
 	}
-	return &Pending{job: j, future: future}, nil
+	return &Pending{streams: s, job: p, future: future, span: span}, nil
 }
 
-// Wait returns what JetStream answered.
+// Bytes is the size of the message, which is in memory until it is answered.
+func (p *Pending) Bytes() int { return p.future.Msg().Size() }
+
+// Wait returns what JetStream answered. It is called once.
 func (p *Pending) Wait(ctx context.Context) (Published, error) {
+	var err error
 	select {
 	case ack := <-p.future.Ok():
-		return published(p.job, ack), nil
-	case err := <-p.future.Err():
-		return Published{}, publishError(p.future.Msg().Subject, err)
+		endPublish(p.span, nil)
+		return p.job.stored(ack), nil
+	case err = <-p.future.Err():
+		err = p.streams.publishError(p.future.Msg().Subject, err)
 	case <-ctx.Done():
-		return Published{}, fmt.Errorf("wait for jetstream: %w", context.Cause(ctx))
+		err = fmt.Errorf("wait for jetstream: %w: %w", ErrUnanswered, context.Cause(ctx))
 	}
+	endPublish(p.span, err)
+	return Published{}, err
 }
 
-func jobMessage(app string, lane job.Lane, j *job.Job) (*nats.Msg, error) {
+func jobMessage(app string, lane job.Lane, j *job.Job) (Published, *nats.Msg, error) {
 	if !ValidName(app) {
-		return nil, fmt.Errorf("app %q: must be letters, digits, '-' and '_'", app)
+		return Published{}, nil, fmt.Errorf("app %q: must be letters, digits, '-' and '_'", app)
 	}
 	if err := j.Validate(); err != nil {
-		return nil, err
+		return Published{}, nil, err
 	}
 	return parsedMessage(app, lane, j, nil)
 }
 
 // parsedMessage is the message of a job that is valid. body is its JSON; nil: it is
 // made.
-func parsedMessage(app string, lane job.Lane, j *job.Job, body []byte) (*nats.Msg, error) {
+func parsedMessage(app string, lane job.Lane, j *job.Job, body []byte) (Published, *nats.Msg, error) {
+	p := Published{App: app, Lane: lane, ID: j.ID, At: time.Now()}
 	msg := nats.NewMsg(JobsSubject(app, lane))
 	if j.ID != "" {
 		msg.Header.Set(jetstream.MsgIDHeader, MsgID(app, lane, j.ID))
@@ -133,24 +163,25 @@ func parsedMessage(app string, lane job.Lane, j *job.Job, body []byte) (*nats.Ms
 		msg.Data, err = j.MarshalJSON()
 	}
 	if err != nil {
-		return nil, fmt.Errorf("encode job: %w", err)
+		return p, nil, fmt.Errorf("encode job: %w", err)
 	}
-	return msg, nil
+	return p, msg, nil
 }
 
-func published(j *job.Job, ack *jetstream.PubAck) Published {
-	id := j.ID
-	if id == "" {
-		id = SequenceID(ack.Sequence)
+// stored adds what JetStream answered.
+func (p Published) stored(ack *jetstream.PubAck) Published {
+	if p.ID == "" {
+		p.ID = SequenceID(ack.Sequence)
 	}
-	return Published{ID: id, Sequence: ack.Sequence, Duplicate: ack.Duplicate}
+	p.Sequence, p.Duplicate = ack.Sequence, ack.Duplicate
+	return p
 }
 
 // SequenceID is the id of a job that was published without one.
 func SequenceID(sequence uint64) string { return fmt.Sprintf("seq-%d", sequence) }
 
-// publishError makes what JetStream says of a full store recognisable.
-func publishError(subject string, err error) error {
+// publishError makes what JetStream says recognisable, and names what it does not say.
+func (s *Streams) publishError(subject string, err error) error {
 	var api *jetstream.APIError
 	if errors.As(err, &api) {
 		switch api.ErrorCode {
@@ -163,15 +194,31 @@ func publishError(subject string, err error) error {
 		return fmt.Errorf("publish to %s: %w", subject, ErrBusy)
 	case errors.Is(err, nats.ErrMaxPayload):
 		return fmt.Errorf("publish to %s: %w: %w", subject, ErrTooLarge, err)
-	}
-	if errors.Is(err, nats.ErrNoResponders) || errors.Is(err, jetstream.ErrNoStreamResponse) {
-		return fmt.Errorf("publish to %s: no stream answers there: %w", subject, err)
+	case errors.Is(err, nats.ErrNoResponders), errors.Is(err, jetstream.ErrNoStreamResponse):
+		return fmt.Errorf("%w takes %s: start a worker first, or wait for JetStream: %w", ErrNoStream, subject, err)
+	case errors.Is(err, nats.ErrTimeout), errors.Is(err, jetstream.ErrAsyncPublishTimeout), errors.Is(err, nats.ErrDisconnected),
+		errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
+		if refused := s.refused(subject); refused != nil {
+			return fmt.Errorf("publish to %s: %w", subject, refused)
+		}
+		return fmt.Errorf("publish to %s: %w: %w", subject, ErrUnanswered, err)
 	}
 	return fmt.Errorf("publish to %s: %w", subject, err)
 }
 
+// refused returns what the server said last, if that is that this user may not use a
+// subject: it says so to the connection, and to the request nothing.
+func (s *Streams) refused(subject string) error {
+	err := s.nc.LastError()
+	if errors.Is(err, nats.ErrPermissionViolation) && strings.Contains(strings.ToLower(err.Error()), `"`+strings.ToLower(subject)+`"`) {
+		return err
+	}
+	return nil
+}
+
 // Storing is a message that was handed to JetStream and not answered yet.
 type Storing struct {
+	streams *Streams
 	future  jetstream.PubAckFuture
 	subject string
 }
@@ -182,7 +229,7 @@ func (p *Storing) Wait(ctx context.Context) error {
 	case <-p.future.Ok():
 		return nil
 	case err := <-p.future.Err():
-		return publishError(p.subject, err)
+		return p.streams.publishError(p.subject, err)
 	case <-ctx.Done():
 		return fmt.Errorf("wait for jetstream: %w", context.Cause(ctx))
 	}
@@ -218,9 +265,9 @@ func (s *Streams) PublishOutcomes(of OutcomesOf, id string, body []byte) (*Stori
 func (s *Streams) publishAsync(msg *nats.Msg) (*Storing, error) {
 	future, err := s.js.PublishMsgAsync(msg, jetstream.WithStallWait(publishTimeout))
 	if err != nil {
-		return nil, publishError(msg.Subject, err)
+		return nil, s.publishError(msg.Subject, err)
 	}
-	return &Storing{future: future, subject: msg.Subject}, nil
+	return &Storing{streams: s, future: future, subject: msg.Subject}, nil
 }
 
 // MaxPayload returns the largest message that the server takes, in bytes,

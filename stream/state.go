@@ -62,7 +62,7 @@ func (s *Streams) openState(ctx context.Context, replicas int) error {
 	if err != nil {
 		return fmt.Errorf("ensure bucket %s: %w", stateBucket, err)
 	}
-	s.state = kv
+	s.state.kv = kv // nobody else has it yet
 	return nil
 }
 

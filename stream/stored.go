@@ -73,7 +73,13 @@ func (s *Streams) StoredOutcomes(ctx context.Context, sequence uint64) (o *job.O
 // stored reads one message by its place. Any replica may answer; what that one does
 // not have is asked of the leader, because it may be a moment behind.
 func (s *Streams) stored(ctx context.Context, name string, sequence uint64) (_ *jetstream.RawStreamMsg, ok bool, err error) {
-	msg, err := s.byName[name].GetMsg(ctx, sequence)
+	st := s.byName[name]
+	if st == nil {
+		if st, err = s.js.Stream(ctx, name); err != nil {
+			return nil, false, fmt.Errorf("open stream %s: %w", name, err)
+		}
+	}
+	msg, err := st.GetMsg(ctx, sequence)
 	if errors.Is(err, jetstream.ErrMsgNotFound) {
 		msg, err = s.storedAtLeader(ctx, name, sequence)
 	}

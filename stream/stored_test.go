@@ -27,7 +27,7 @@ func parsed(t *testing.T, js *testenv.JetStream, body string) stream.Published {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := js.PublishParsed("shop", job.Bulk, j, []byte(body))
+	p, err := js.PublishParsed(t.Context(), "shop", job.Bulk, j, []byte(body))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -84,7 +84,7 @@ func TestPublishParsed(t *testing.T) {
 	}
 
 	// An id that is not in the body.
-	p, err := js.PublishParsed("shop", job.Bulk, &job.Job{ID: "given", To: job.Recipients{Users: []string{"u"}}, Notification: j.Notification}, nil)
+	p, err := js.PublishParsed(t.Context(), "shop", job.Bulk, &job.Job{ID: "given", To: job.Recipients{Users: []string{"u"}}, Notification: j.Notification}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -101,7 +101,7 @@ func TestPublishParsedRefuses(t *testing.T) {
 	for n := range 1000 {
 		j.To.Users = append(j.To.Users, fmt.Sprintf("a user with a number that is not short %d", n))
 	}
-	if _, err := js.PublishParsed("shop", job.Bulk, j, nil); !errors.Is(err, stream.ErrTooLarge) {
+	if _, err := js.PublishParsed(t.Context(), "shop", job.Bulk, j, nil); !errors.Is(err, stream.ErrTooLarge) {
 		t.Errorf("40 KB: got %v, want %v", err, stream.ErrTooLarge)
 	}
 
@@ -119,7 +119,7 @@ func TestPublishParsedRefuses(t *testing.T) {
 	j.To.Users = j.To.Users[:1]
 	for n := range 5000 {
 		start := time.Now()
-		p, err := js.PublishParsed("shop", job.Bulk, j, nil)
+		p, err := js.PublishParsed(t.Context(), "shop", job.Bulk, j, nil)
 		if n == 0 {
 			ctx, cancel := context.WithCancelCause(t.Context())
 			cancel(errors.New("gone"))

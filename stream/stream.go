@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -66,31 +65,26 @@ const (
 	duplicateWindow = 2 * time.Minute
 )
 
-// Streams is the fleet's JetStream, with all streams and buckets in place. It
-// is safe for concurrent use.
+// Streams is the fleet's JetStream. It is safe for concurrent use.
 type Streams struct {
 	nc        *nats.Conn
 	js        jetstream.JetStream
 	log       *zap.Logger
-	presence  jetstream.KeyValue
-	state     jetstream.KeyValue
-	campaigns jetstream.KeyValue
+	presence  *bucket
+	state     *bucket
+	campaigns *bucket
 	replicas  int // of what is made
 
-	byName map[string]jetstream.Stream // JOBS and OUTCOMES, to read from
+	byName map[string]jetstream.Stream // JOBS and OUTCOMES, to read from; nil: they were attached to
 }
 
 // Open checks the server, makes the streams and buckets exist, and returns
 // them. It may run in any number of processes at once. The connection stays the
 // caller's.
 func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Streams, error) {
-	s, err := openJetStream(ctx, nc)
+	s, err := openJetStream(ctx, nc, cfg)
 	if err != nil {
 		return nil, err
-	}
-	s.replicas = max(cfg.Replicas, 1)
-	if cfg.Logger != nil {
-		s.log = cfg.Logger
 	}
 	if err := s.openState(ctx, s.replicas); err != nil {
 		return nil, err
@@ -106,31 +100,47 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Streams, error) {
 			return nil, fmt.Errorf("open stream %s: %w", name, err)
 		}
 	}
-	if s.campaigns, err = s.js.KeyValue(ctx, campaignsBucket); err != nil {
-		return nil, fmt.Errorf("open bucket %s: %w", campaignsBucket, err)
+	if _, err := s.campaigns.open(ctx); err != nil {
+		return nil, err
 	}
-	if s.presence, err = s.ensurePresence(ctx); err != nil {
+	if s.presence.kv, err = s.ensurePresence(ctx); err != nil {
 		return nil, err
 	}
 	return s, nil
 }
 
-// ForPublishing returns streams of which only the methods that publish jobs may be used.
-// Nothing is asked of the server, so it needs no more than the permission to publish.
-func ForPublishing(nc *nats.Conn) (*Streams, error) {
+// Attach returns the streams and buckets as they are: it makes none, and asks the
+// server for nothing. So a user who may only publish can publish. What is missing is
+// noticed where it is needed, as [ErrNoStream]. The connection stays the caller's; it
+// must stand, for the server's version is read from it.
+func Attach(nc *nats.Conn) (*Streams, error) {
+	if err := checkVersion(nc.ConnectedServerVersion()); err != nil {
+		return nil, err
+	}
+	return newStreams(nc, Config{})
+}
+
+func newStreams(nc *nats.Conn, cfg Config) (*Streams, error) {
 	js, err := jetstream.New(nc, jetstream.WithPublishAsyncMaxPending(maxPending), jetstream.WithPublishAsyncTimeout(publishTimeout))
 	if err != nil {
 		return nil, fmt.Errorf("open jetstream: %w", err)
 	}
-	return &Streams{nc: nc, js: js, log: zap.NewNop()}, nil
+	s := &Streams{
+		nc: nc, js: js, log: cfg.Logger, replicas: max(cfg.Replicas, 1),
+		state: &bucket{js: js, name: stateBucket}, presence: &bucket{js: js, name: presenceBucket}, campaigns: &bucket{js: js, name: campaignsBucket},
+	}
+	if s.log == nil {
+		s.log = zap.NewNop()
+	}
+	return s, nil
 }
 
-// openJetStream is [ForPublishing], and checks that the server can be worked with.
-func openJetStream(ctx context.Context, nc *nats.Conn) (*Streams, error) {
+// openJetStream attaches to a server that it has checked.
+func openJetStream(ctx context.Context, nc *nats.Conn, cfg Config) (*Streams, error) {
 	if err := checkVersion(nc.ConnectedServerVersion()); err != nil {
 		return nil, err
 	}
-	s, err := ForPublishing(nc)
+	s, err := newStreams(nc, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -173,15 +183,4 @@ func (s *Streams) Ready(ctx context.Context) error {
 		return fmt.Errorf("ask for stream %s: %w", Jobs, err)
 	}
 	return nil
-}
-
-// redactURL removes user information, so that a URL can stand in an error.
-func redactURL(s string) string {
-	parts := strings.Split(s, ",")
-	for i, part := range parts {
-		if u, err := url.Parse(strings.TrimSpace(part)); err == nil {
-			parts[i] = u.Redacted()
-		}
-	}
-	return strings.Join(parts, ",")
 }

@@ -109,7 +109,7 @@ func (w *Webhook) Publish(ctx context.Context, id string, body []byte) error {
 	msg.Data = body
 	msg.Header.Set(jetstream.MsgIDHeader, w.app+"/"+id)
 	if _, err := w.s.js.PublishMsg(ctx, msg); err != nil {
-		return publishError(msg.Subject, err)
+		return w.s.publishError(msg.Subject, err)
 	}
 	return nil
 }

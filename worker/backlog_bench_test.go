@@ -46,7 +46,7 @@ func benchmarkBacklog(b *testing.B, size int, expired bool) {
 		if expired {
 			j.ExpiresAt = time.Now().Add(time.Second)
 		}
-		p, err := js.PublishJobAsync("shop", job.Bulk, j)
+		p, err := js.PublishJobAsync(b.Context(), "shop", job.Bulk, j)
 		if err != nil {
 			b.Fatal(err)
 		}

@@ -366,7 +366,7 @@ func TestThousandLettersAreRedriven(t *testing.T) {
 	f.start(options{})
 	const n = 1000
 	for i := range n {
-		if _, err := f.js.PublishJobAsync("shop", job.Bulk, newJob(fmt.Sprintf("j-%d", i), token(i))); err != nil {
+		if _, err := f.js.PublishJobAsync(t.Context(), "shop", job.Bulk, newJob(fmt.Sprintf("j-%d", i), token(i))); err != nil {
 			t.Fatal(err)
 		}
 	}

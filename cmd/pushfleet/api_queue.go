@@ -112,12 +112,12 @@ func (q *apiQueue) DeleteCampaign(ctx context.Context, app, id string) error {
 	return s.DeleteCampaign(ctx, app, id)
 }
 
-func (q *apiQueue) PublishParsed(app string, lane job.Lane, j *job.Job, body []byte) (*stream.Pending, error) {
+func (q *apiQueue) PublishParsed(ctx context.Context, app string, lane job.Lane, j *job.Job, body []byte) (*stream.Pending, error) {
 	s, err := q.reach()
 	if err != nil {
 		return nil, err
 	}
-	return s.PublishParsed(app, lane, j, body)
+	return s.PublishParsed(ctx, app, lane, j, body)
 }
 
 func (q *apiQueue) StoredJob(ctx context.Context, app string, lane job.Lane, sequence uint64) (stream.StoredJob, bool, error) {

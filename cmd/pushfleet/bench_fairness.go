@@ -439,7 +439,7 @@ func (b *fairnessRun) enqueueBacklog(ctx context.Context, app string) error {
 	lanes := job.Lanes()
 	pending := make([]*stream.Pending, 0, b.flags.backlog)
 	for n := range b.flags.backlog {
-		p, err := b.streams.PublishJobAsync(app, lanes[n%len(lanes)], b.job(1))
+		p, err := b.streams.PublishJobAsync(ctx, app, lanes[n%len(lanes)], b.job(1))
 		if err != nil {
 			return err
 		}
@@ -451,7 +451,7 @@ func (b *fairnessRun) enqueueBacklog(ctx context.Context, app string) error {
 func (b *fairnessRun) enqueueLists(ctx context.Context) error {
 	var pending []*stream.Pending
 	for range b.flags.n / listTokens {
-		p, err := b.streams.PublishJobAsync(wellApp, job.Bulk, b.job(listTokens))
+		p, err := b.streams.PublishJobAsync(ctx, wellApp, job.Bulk, b.job(listTokens))
 		if err != nil {
 			return err
 		}

@@ -94,7 +94,7 @@ func (u *urgentLoad) publish(ctx context.Context) {
 		u.mu.Lock()
 		u.sent[j.ID] = time.Now()
 		u.mu.Unlock()
-		if _, err := u.streams.PublishJobAsync(u.app, job.Transactional, j); err != nil {
+		if _, err := u.streams.PublishJobAsync(ctx, u.app, job.Transactional, j); err != nil {
 			u.mu.Lock()
 			u.fail = err
 			u.mu.Unlock()

@@ -7,6 +7,7 @@ import (
 	"go/token"
 	"io/fs"
 	"os"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -81,6 +82,9 @@ var keepers = []struct {
 	{"github.com/schollz/progressbar/", []string{"cmd"}},
 	{"github.com/robfig/cron/", []string{"campaign"}},
 	{"go.yaml.in/yaml/", []string{"config"}},
+	{"go.opentelemetry.io/otel", []string{"stream", "producer", "worker", "api", "cmd"}},
+	{"go.opentelemetry.io/otel/sdk", []string{"cmd"}}, // the others get what they need handed in
+	{"go.opentelemetry.io/otel/exporters/", []string{"cmd"}},
 }
 
 // io is what a pure room does without. A name that ends in a slash, or that holds
@@ -100,6 +104,7 @@ var reach = []struct {
 	{"producer", []string{
 		module + "/store", module + "/apns", module + "/worker", module + "/feedback", module + "/api", module + "/config",
 		"github.com/redis/", "github.com/sideshow/apns2", "github.com/nats-io/nats-server/", "github.com/alicebob/miniredis/",
+		"github.com/prometheus/", "go.opentelemetry.io/otel/sdk", "go.opentelemetry.io/otel/exporters/",
 	}},
 }
 
@@ -360,6 +365,26 @@ func TestTheHouse(t *testing.T) {
 	}
 }
 
+// TestWhatServicesLink asks the go command what a service gets that imports producer,
+// at any distance and by other modules too.
+func TestWhatServicesLink(t *testing.T) {
+	t.Parallel()
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", module+"/producer").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	deps := strings.Fields(string(out))
+	if !slices.Contains(deps, "github.com/nats-io/nats.go/jetstream") {
+		t.Fatalf("got %d packages without NATS: these are not all", len(deps))
+	}
+	never := append(slices.Clone(reach[0].never), "github.com/spf13/", "google.golang.org/grpc", "google.golang.org/protobuf")
+	for _, p := range deps {
+		if begins(p, never) {
+			t.Errorf("producer must not reach %s", p)
+		}
+	}
+}
+
 // TestViolations breaks each rule once.
 func TestViolations(t *testing.T) {
 	t.Parallel()
@@ -403,6 +428,13 @@ func TestViolations(t *testing.T) {
 		}},
 		{"worker uses apns2", []file{imports("worker/x.go", "github.com/sideshow/apns2/token")}, []string{
 			"worker/x.go:2: worker must not import github.com/sideshow/apns2/token: it is for apns, apns/apnstest, cmd",
+		}},
+		{"worker traces", []file{imports("worker/x.go", "go.opentelemetry.io/otel/trace")}, nil},
+		{"apns traces", []file{imports("apns/x.go", "go.opentelemetry.io/otel/trace")}, []string{
+			"apns/x.go:2: apns must not import go.opentelemetry.io/otel/trace: it is for stream, producer, worker, api, cmd",
+		}},
+		{"worker decides where traces go", []file{imports("worker/x.go", "go.opentelemetry.io/otel/sdk/trace")}, []string{
+			"worker/x.go:2: worker must not import go.opentelemetry.io/otel/sdk/trace: it is for cmd",
 		}},
 		{"store uses the embedded parts", []file{ours("store/x.go", "internal/embedded")}, []string{"store/x.go:2: store must not import internal/embedded"}},
 		{"cmd uses the embedded parts", []file{ours("cmd/pushfleet/x.go", "internal/embedded")}, nil},
