@@ -38,6 +38,7 @@ func TestAttach(t *testing.T) {
 	absent("campaigns", err)
 	_, err = attached.Fuses(ctx)
 	absent("fuses", err)
+	absent("follow", attached.FollowOutcomes(ctx, []string{"push.outcomes.>"}, stream.Start{}, nil))
 
 	if _, err := stream.Open(ctx, nc, stream.Config{JobsBytes: 1 << 30, OutcomesBytes: 1 << 30}); err != nil {
 		t.Fatal(err)
