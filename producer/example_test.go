@@ -2,33 +2,26 @@ package producer_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
-	"os"
 	"strings"
 
-	"github.com/nats-io/nats.go"
-
 	"github.com/pushfleet/pushfleet/campaign"
-	"github.com/pushfleet/pushfleet/internal/embedded"
 	"github.com/pushfleet/pushfleet/job"
 	"github.com/pushfleet/pushfleet/producer"
 )
 
 func Example() {
-	url, stop := server()
+	url, stop := startServer()
 	defer stop()
 
-	nc, err := nats.Connect(url)
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer nc.Close()
 	ctx := context.Background()
-	p, err := producer.New(ctx, nc)
+	p, err := producer.Connect(ctx, url)
 	if err != nil {
 		log.Fatal(err)
 	}
+	defer p.Close()
 	receipt, err := p.Enqueue(ctx, "shop", job.Transactional, &job.Job{
 		ID:           "order-4711-shipped",
 		To:           job.Recipients{Users: []string{"ada"}},
@@ -41,20 +34,113 @@ func Example() {
 	// Output: stored order-4711-shipped
 }
 
-func ExampleCampaigns() {
-	url, stop := server()
+func ExampleProducer_Wait() {
+	fleet, err := startFleet()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer fleet.stop()
+
+	ctx := context.Background()
+	p, err := producer.Connect(ctx, fleet.url)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer p.Close()
+	receipt, err := p.Enqueue(ctx, "shop", job.Transactional, &job.Job{
+		ID:           "order-4711-shipped",
+		To:           job.Recipients{Users: []string{"ada", "bob"}},
+		Notification: &job.Notification{Title: "Shipped"},
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	final, err := p.Wait(ctx, receipt)
+	if err != nil {
+		log.Fatal(err)
+	}
+	for _, r := range final.Recipients {
+		if r.DeviceToken.IsZero() {
+			fmt.Println(r.User, r.Result, "-", r.Reason)
+			continue
+		}
+		fmt.Println(r.DeviceToken, r.Result)
+	}
+	fmt.Println("all accepted:", final.Accepted())
+	// Output:
+	// 0a0a0a… accepted
+	// bob skipped - no device
+	// all accepted: false
+}
+
+func ExampleProducer_EnqueueBatch() {
+	url, stop := startServer()
 	defer stop()
 
-	nc, err := nats.Connect(url)
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer nc.Close()
 	ctx := context.Background()
-	p, err := producer.New(ctx, nc)
+	p, err := producer.Connect(ctx, url)
 	if err != nil {
 		log.Fatal(err)
 	}
+	defer p.Close()
+	hello := func(id string, users ...string) *job.Job {
+		return &job.Job{ID: id, To: job.Recipients{Users: users}, Notification: &job.Notification{Title: "Hello"}}
+	}
+	receipts, err := p.EnqueueBatch(ctx, "shop", job.Bulk, []*job.Job{hello("a", "ada"), hello("b"), hello("c", "grace")})
+	var failed *producer.BatchError
+	if errors.As(err, &failed) {
+		for _, one := range failed.Jobs {
+			fmt.Println(one.Index, one.Err)
+		}
+	}
+	fmt.Println(receipts[0].ID, receipts[2].ID)
+	// Output:
+	// 1 job: invalid: to: must have exactly one of tokens, users, installs
+	// a c
+}
+
+func ExampleProducer_Outcomes() {
+	fleet, err := startFleet()
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer fleet.stop()
+
+	ctx := context.Background()
+	p, err := producer.Connect(ctx, fleet.url)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer p.Close()
+	for _, text := range []string{"Hello", "Hello again", "Goodbye"} {
+		hello := &job.Job{To: job.Recipients{Users: []string{"ada"}}, Notification: &job.Notification{Title: text}}
+		if _, err := p.Enqueue(ctx, "shop", job.Bulk, hello); err != nil {
+			log.Fatal(err)
+		}
+	}
+	accepted := 0
+	for o, err := range p.Outcomes(ctx, producer.Filter{App: "shop", From: 1}) {
+		if err != nil {
+			log.Fatal(err)
+		}
+		if accepted += len(o.Accepted); accepted == 3 {
+			break
+		}
+	}
+	fmt.Println(accepted, "accepted")
+	// Output: 3 accepted
+}
+
+func ExampleCampaigns() {
+	url, stop := startServer()
+	defer stop()
+
+	ctx := context.Background()
+	p, err := producer.Connect(ctx, url)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer p.Close()
 	campaigns := p.Campaigns()
 	spring := &campaign.Campaign{
 		ID:       "spring-sale",
@@ -79,19 +165,15 @@ func ExampleCampaigns() {
 }
 
 func ExampleCampaigns_CreateFromFile() {
-	url, stop := server()
+	url, stop := startServer()
 	defer stop()
 
-	nc, err := nats.Connect(url)
-	if err != nil {
-		log.Fatal(err)
-	}
-	defer nc.Close()
 	ctx := context.Background()
-	p, err := producer.New(ctx, nc)
+	p, err := producer.Connect(ctx, url)
 	if err != nil {
 		log.Fatal(err)
 	}
+	defer p.Close()
 	loaded, err := p.Campaigns().CreateFromFile(ctx, "shop", &campaign.Campaign{
 		ID:         "invoices",
 		Recipients: &campaign.Recipients{Variables: []string{"sum"}},
@@ -110,20 +192,4 @@ func ExampleCampaigns_CreateFromFile() {
 	// Output:
 	// line 3 has neither token nor user
 	// 2 recipients, scheduled
-}
-
-// server runs a NATS server for the example.
-func server() (url string, stop func()) {
-	dir, err := os.MkdirTemp("", "producer-example-")
-	if err != nil {
-		log.Fatal(err)
-	}
-	s, err := embedded.StartNATS(embedded.NATSConfig{StoreDir: dir})
-	if err != nil {
-		log.Fatal(err)
-	}
-	return s.URL(), func() {
-		s.Stop()
-		_ = os.RemoveAll(dir)
-	}
 }

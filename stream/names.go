@@ -74,6 +74,12 @@ func RangeOutcomesSubject(app, campaign string, n int) string {
 	return OutcomesSubject(app, job.Bulk) + "." + SubjectToken(campaign) + "." + strconv.Itoa(n)
 }
 
+// CampaignOutcomesSubject returns the wildcard subject for outcomes of all ranges of a
+// campaign.
+func CampaignOutcomesSubject(app, campaign string) string {
+	return OutcomesSubject(app, job.Bulk) + "." + SubjectToken(campaign) + ".*"
+}
+
 // AppOutcomes returns the wildcard subject for all outcomes of an app.
 func AppOutcomes(app string) string { return "push.outcomes." + app + ".>" }
 

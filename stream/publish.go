@@ -120,19 +120,26 @@ func (p *Pending) Bytes() int { return p.future.Msg().Size() }
 
 // Wait returns what JetStream answered. It is called once.
 func (p *Pending) Wait(ctx context.Context) (Published, error) {
-	var err error
 	select {
+	case <-ctx.Done():
+		if !p.answered() {
+			err := fmt.Errorf("wait for jetstream: %w: %w", ErrUnanswered, context.Cause(ctx))
+			endPublish(p.span, err)
+			return Published{}, err
+		}
 	case ack := <-p.future.Ok():
 		endPublish(p.span, nil)
 		return p.job.stored(ack), nil
-	case err = <-p.future.Err():
+	case err := <-p.future.Err():
 		err = p.streams.publishError(p.future.Msg().Subject, err)
-	case <-ctx.Done():
-		err = fmt.Errorf("wait for jetstream: %w: %w", ErrUnanswered, context.Cause(ctx))
+		endPublish(p.span, err)
+		return Published{}, err
 	}
-	endPublish(p.span, err)
-	return Published{}, err
+	return p.Wait(context.WithoutCancel(ctx))
 }
+
+// answered reports whether JetStream has answered.
+func (p *Pending) answered() bool { return len(p.future.Ok())+len(p.future.Err()) > 0 }
 
 func jobMessage(app string, lane job.Lane, j *job.Job) (Published, *nats.Msg, error) {
 	if !ValidName(app) {

@@ -18,7 +18,7 @@ func (s *Streams) CampaignOutcomes(ctx context.Context, app, id string, each fun
 	if err := checkCampaign(app, id); err != nil {
 		return fmt.Errorf("read outcomes of campaign: %w", err)
 	}
-	return s.searchOutcomes(ctx, OutcomesSubject(app, job.Bulk)+"."+SubjectToken(id)+".*", time.Time{}, each)
+	return s.searchOutcomes(ctx, CampaignOutcomesSubject(app, id), time.Time{}, each)
 }
 
 // LaneOutcomes is [Streams.CampaignOutcomes] for jobs of an app and lane, from since

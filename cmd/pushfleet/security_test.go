@@ -156,7 +156,7 @@ func TestDocumentedPermissions(t *testing.T) {
 	}
 
 	// A producer sends.
-	jobs, err := producer.NewPublisher(s.connect("shop", "_INBOX_shop", denied))
+	jobs, err := producer.New(t.Context(), s.connect("shop", "_INBOX_shop", denied))
 	if err != nil {
 		t.Fatal(err)
 	}

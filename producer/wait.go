@@ -1,0 +1,195 @@
+package producer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"time"
+
+	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/job"
+	"github.com/pushfleet/pushfleet/stream"
+)
+
+// Final is what became of a job.
+type Final struct {
+	Receipt Receipt
+	// Recipients are those that are settled, each once and with its result, in the order
+	// in which they were told. Users and installs are device tokens here, except those
+	// that had none.
+	Recipients []job.Recipient
+	Complete   bool // no recipient is left
+}
+
+// Accepted reports whether APNs has accepted the notifications to all recipients. It
+// never means delivered: APNs does not tell.
+func (f *Final) Accepted() bool {
+	for i := range f.Recipients {
+		if f.Recipients[i].Result != job.Accepted {
+			return false
+		}
+	}
+	return f.Complete && len(f.Recipients) > 0
+}
+
+const (
+	// waitSlack is how long before its enqueuing a job's outcomes are looked for: servers'
+	// clocks differ. choice: more than any that are kept differ by.
+	waitSlack = 10 * time.Second
+	// duplicateSlack is the same for what JetStream had before: its duplicate window.
+	duplicateSlack = 2 * time.Minute
+)
+
+// Wait waits until every recipient of a job is settled, and returns what became of them.
+// A job with a time to be sent at, or one that is tried again, may take long: what ends
+// the waiting is ctx, and then what is settled by then is returned with an error.
+//
+// A job that no worker could read, or whose app no worker knows, becomes a dead letter,
+// and nothing is told here.
+func (p *Producer) Wait(ctx context.Context, r Receipt) (Final, error) {
+	for final, err := range p.WaitAll(ctx, []Receipt{r}) {
+		return final, err
+	}
+	return Final{}, errors.New("wait for a job: the receipt is that of none")
+}
+
+// WaitAll waits for many jobs as [Producer.Wait] does for one. It tells of each once, as
+// it is settled; of those that were not when ctx ended, at the end and with an error. A
+// zero receipt, which belongs to a job that was not stored, is passed over.
+func (p *Producer) WaitAll(ctx context.Context, receipts []Receipt) iter.Seq2[Final, error] {
+	return func(yield func(Final, error) bool) {
+		w := newWaiting(receipts)
+		if w.left == 0 {
+			return
+		}
+		err := p.follow(ctx, w.subjects(), w.start, nil, func(o *Outcome) error {
+			for _, done := range w.note(o) {
+				if !yield(done.Final, nil) {
+					return errEnough
+				}
+			}
+			if w.left == 0 {
+				return errEnough
+			}
+			return nil
+		})
+		if errors.Is(err, errEnough) {
+			return
+		}
+		if err == nil {
+			err = context.Cause(ctx)
+		}
+		for _, one := range w.all {
+			if one.done {
+				continue
+			}
+			if !yield(one.Final, fmt.Errorf("wait for job %s: %d recipients are settled: %w", one.Receipt.ID, len(one.Recipients), err)) {
+				return
+			}
+		}
+	}
+}
+
+// waiting is one call of WaitAll.
+type waiting struct {
+	all   []*waited
+	byID  map[waitKey][]*waited
+	left  int
+	start stream.Start
+}
+
+// waitKey is what a job's id is unique in, and the id.
+type waitKey struct {
+	app  string
+	lane job.Lane
+	id   string
+}
+
+// waited is one job that is waited for.
+type waited struct {
+	Final
+	done bool
+	seen map[recipientKey]bool
+}
+
+// recipientKey tells recipients of one job apart.
+type recipientKey struct {
+	token         device.Token
+	user, install string
+}
+
+func newWaiting(receipts []Receipt) *waiting {
+	w := &waiting{byID: make(map[waitKey][]*waited)}
+	for _, r := range receipts {
+		if r.ID == "" {
+			continue
+		}
+		one := &waited{Final: Final{Receipt: r}, seen: make(map[recipientKey]bool)}
+		key := waitKey{r.App, r.Lane, r.ID}
+		w.all = append(w.all, one)
+		w.byID[key] = append(w.byID[key], one)
+		w.left++
+
+		// How long ago it was is measured here, and counted back from the server's time:
+		// whether the clocks agree does not matter.
+		ago := max(0, time.Since(r.At)) + waitSlack
+		if r.Duplicate {
+			ago += duplicateSlack
+		}
+		w.start.Ago = max(w.start.Ago, ago)
+		if r.At.IsZero() {
+			w.start.Place = 1
+		}
+	}
+	if w.start.Place > 0 {
+		w.start.Ago = 0
+	}
+	return w
+}
+
+func (w *waiting) subjects() []string {
+	var subjects []string
+	for key := range w.byID {
+		subject := stream.OutcomesSubject(key.app, key.lane)
+		if !slices.Contains(subjects, subject) {
+			subjects = append(subjects, subject)
+		}
+	}
+	return subjects
+}
+
+// note takes what an outcome tells, and returns the jobs that are done with it: several,
+// if one was enqueued more than once.
+func (w *waiting) note(o *Outcome) (done []*waited) {
+	for _, one := range w.byID[waitKey{o.App, o.Lane, o.ID}] {
+		// The id may be another message's as well: then one of the two is a duplicate.
+		if one.done || one.Receipt.Sequence != 0 && one.Receipt.Sequence != o.Sequence {
+			continue
+		}
+		one.Complete = o.Complete
+		for r := range o.Recipients() {
+			one.add(&r)
+		}
+		if one.Complete {
+			one.done = true
+			w.left--
+			done = append(done, one)
+		}
+	}
+	return done
+}
+
+// add takes a recipient's result, if it is the first.
+func (w *waited) add(r *job.Recipient) {
+	key := recipientKey{r.DeviceToken, r.User, r.Install}
+	if w.seen[key] {
+		return
+	}
+	w.seen[key] = true
+	w.Recipients = append(w.Recipients, *r)
+	if r.Result == job.Duplicate { // of the job as a whole, and all that will be told
+		w.Complete = true
+	}
+}

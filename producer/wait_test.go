@@ -1,0 +1,140 @@
+package producer_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/pushfleet/pushfleet/internal/testenv"
+	"github.com/pushfleet/pushfleet/job"
+	"github.com/pushfleet/pushfleet/producer"
+)
+
+// said is what a final outcome says of its recipients.
+func said(f *producer.Final) []string {
+	var all []string
+	for _, r := range f.Recipients {
+		who := r.User
+		if !r.DeviceToken.IsZero() {
+			who = r.DeviceToken.Hex()[:2]
+		}
+		all = append(all, fmt.Sprintf("%s %s", who, r.Result))
+	}
+	return all
+}
+
+func TestWait(t *testing.T) {
+	t.Parallel()
+	js := testenv.NewJetStream(t)
+	p := producer.FromStreams(js.Streams)
+	var receipts []producer.Receipt
+	for _, id := range []string{"parts", "again", "none", "late"} {
+		r, err := p.Enqueue(t.Context(), "shop", job.Bulk, newJob(id))
+		if err != nil {
+			t.Fatal(err)
+		}
+		receipts = append(receipts, r)
+	}
+	parts, again, none, late := receipts[0], receipts[1], receipts[2], receipts[3]
+
+	// In two parts, with a stranger between them and a recipient that is told twice.
+	first := complete(parts, "0a", "0b")
+	first.Complete, first.Total = false, 0
+	first.Others = []job.Recipient{{User: "bob", Result: job.Skipped, Reason: "no device"}}
+	tell(t, js.Streams, job.Bulk, first, complete(producer.Receipt{App: "shop", ID: "stranger"}, "0f"))
+	tell(t, js.Streams, job.Transactional, complete(parts, "0f")) // another lane
+	second := complete(parts, "0b", "0c")
+	tell(t, js.Streams, job.Bulk, second)
+	final, err := p.Wait(t.Context(), parts)
+	if want := []string{"0a accepted", "0b accepted", "bob skipped", "0c accepted"}; err != nil || !final.Complete || final.Accepted() || !slices.Equal(said(&final), want) {
+		t.Errorf("in parts: got %+v, %v, want %q", final, err, want)
+	}
+
+	// The id was used by a job that was stored before: its outcome is not this one's.
+	earlier := again
+	earlier.Sequence += 100
+	tell(t, js.Streams, job.Bulk, complete(earlier, "0a"))
+	refused := told{"shop", job.JobOutcome{ID: "again", Sequence: again.Sequence, Others: []job.Recipient{{Result: job.Duplicate, Reason: "the id was used before"}}}}
+	tell(t, js.Streams, job.Bulk, refused)
+	if final, err := p.Wait(t.Context(), again); err != nil || final.Accepted() || !slices.Equal(said(&final), []string{" duplicate"}) {
+		t.Errorf("duplicate: got %+v, %v", final, err)
+	}
+
+	// Stored, and known by JetStream within its duplicate window.
+	r, err := p.Enqueue(t.Context(), "shop", job.Bulk, newJob("parts"))
+	if err != nil || !r.Duplicate {
+		t.Fatalf("got %+v, %v, want a duplicate", r, err)
+	}
+	if final, err := p.Wait(t.Context(), r); err != nil || len(final.Recipients) != 4 {
+		t.Errorf("known: got %+v, %v, want what became of the first", final, err)
+	}
+
+	tell(t, js.Streams, job.Bulk, complete(none))
+	if final, err := p.Wait(t.Context(), none); err != nil || !final.Complete || final.Accepted() {
+		t.Errorf("of nobody: got %+v, %v, want it complete, and not accepted", final, err)
+	}
+
+	// What came by then is returned with the error.
+	began := complete(late, "0a")
+	began.Complete = false
+	tell(t, js.Streams, job.Bulk, began)
+	ctx, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
+	defer cancel()
+	final, err = p.Wait(ctx, late)
+	if !errors.Is(err, context.DeadlineExceeded) || final.Complete || final.Accepted() || !slices.Equal(said(&final), []string{"0a accepted"}) {
+		t.Errorf("late: got %+v, %v, want one recipient and %v", final, err, context.DeadlineExceeded)
+	}
+	if _, err := p.Wait(t.Context(), producer.Receipt{}); err == nil {
+		t.Error("for an empty receipt: got no error")
+	}
+}
+
+func TestWaitAll(t *testing.T) {
+	t.Parallel()
+	js := testenv.NewJetStream(t)
+	p := producer.FromStreams(js.Streams)
+	a := producer.Receipt{App: "shop", Lane: job.Bulk, ID: "a", Sequence: 1}
+	b := producer.Receipt{App: "news", Lane: job.Bulk, ID: "a", Sequence: 2, At: time.Now()}
+	same := a
+	same.Duplicate = true
+	never := producer.Receipt{App: "shop", Lane: job.Transactional, ID: "never", At: time.Now()}
+	tell(t, js.Streams, job.Bulk, complete(a, "0a"))
+	tell(t, js.Streams, job.Bulk, complete(b, "0b"))
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	var got []string
+	for final, err := range p.WaitAll(ctx, []producer.Receipt{a, {}, b, same, never}) {
+		got = append(got, fmt.Sprint(final.Receipt.App, " ", final.Receipt.ID, " ", final.Accepted(), " ", errors.Is(err, context.DeadlineExceeded)))
+	}
+	if want := []string{"shop a true false", "shop a true false", "news a true false", "shop never false true"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	for final, err := range p.WaitAll(t.Context(), nil) {
+		t.Errorf("of none: got %+v, %v", final, err)
+	}
+	for _, err := range p.WaitAll(t.Context(), []producer.Receipt{a, b}) { // may be left early
+		if err != nil {
+			t.Error(err)
+		}
+		break
+	}
+}
+
+// A receipt that comes from another machine may be of a clock that is ahead.
+func TestWaitForAReceiptOfTheFuture(t *testing.T) {
+	t.Parallel()
+	js := testenv.NewJetStream(t)
+	p := producer.FromStreams(js.Streams)
+	r, err := p.Enqueue(t.Context(), "shop", job.Bulk, newJob("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.At = r.At.Add(time.Hour)
+	tell(t, js.Streams, job.Bulk, complete(r, "0a"))
+	if final, err := p.Wait(t.Context(), r); err != nil || !final.Accepted() {
+		t.Errorf("got %+v, %v, want it accepted", final, err)
+	}
+}
