@@ -60,6 +60,7 @@ func (a *again) send() {
 			continue
 		}
 		r.m.recipients[r.i].attempts++
+		r.m.trace.try(r.i, r.notification, r.m.recipients[r.i].environment)
 		a.w.metrics.retried(r.m.lane, r.response)
 		b.notifications = append(b.notifications, r.notification)
 		b.items = append(b.items, r.item)

@@ -142,6 +142,7 @@ func (w *Worker) admit(work context.Context, l *lane, messages []*stream.Message
 	l.learn(used, bytes, len(batch))
 	w.handling.Add(len(batch))
 	for _, m := range batch {
+		m.trace = w.traceOf(m)
 		w.flight.add(m)
 	}
 	go w.process(work, l, batch)

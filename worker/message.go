@@ -34,6 +34,8 @@ type message struct {
 	kind     device.Kind    // of the device tokens that it needs
 	topic    string
 
+	trace *traced // nil: it is not traced
+
 	mu          sync.Mutex
 	touched     time.Time               // guarded by mu: delivery or last in-progress
 	stopSending context.CancelCauseFunc // guarded by mu: of the send that it is in

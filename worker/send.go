@@ -125,6 +125,7 @@ func (w *Worker) enqueue(m *message, batches map[*Route]*batch, size int) {
 		}
 		b.notifications = append(b.notifications, n)
 		b.items = append(b.items, item{m, i})
+		m.trace.try(i, n, r.environment)
 		if r.attempts == 0 {
 			first++
 		}
@@ -186,6 +187,7 @@ func (w *Worker) sendBatch(ctx context.Context, l *lane, route *Route, b *batch)
 func (w *Worker) answered(ctx context.Context, route *Route, it item, n *apns.Notification, resp apns.Response, again *again) {
 	m := it.m
 	r := &m.recipients[it.i]
+	m.trace.answered(it.i, resp)
 	now := w.cfg.Now()
 	d := w.policy.Decide(resp, Try{
 		Lane: m.lane.lane, Attempt: r.attempts + 1, Delivery: int(m.in.Deliveries), OnUnknown: m.job.OnUnknown, Left: m.timeLeft(r, now),

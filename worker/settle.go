@@ -216,6 +216,7 @@ func (w *Worker) lose(m *message) {
 }
 
 func (w *Worker) release(m *message) {
+	m.trace.end(m)
 	w.flight.remove(m)
 	w.room.release(m.lane.holder, m.cost, m.grown)
 	w.handling.Done()

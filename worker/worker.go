@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/pushfleet/pushfleet/apns"
@@ -81,6 +82,7 @@ type Config struct {
 
 	Logger  *zap.Logger           // nil: none
 	Metrics prometheus.Registerer // nil: none
+	Tracer  trace.Tracer          // of jobs that name a trace; nil: none is traced
 	Now     func() time.Time      // the time of day; nil: time.Now
 }
 
