@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
@@ -57,6 +58,7 @@ type Config struct {
 	Logger  *zap.Logger           // nil: none
 	Audit   *zap.Logger           // of what API keys change; nil: none
 	Metrics prometheus.Registerer // nil: none
+	Tracer  trace.Tracer          // of requests; nil: they have no spans
 	Now     func() time.Time      // for keys and rates; nil: time.Now
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 	"golang.org/x/time/rate"
 
@@ -32,7 +33,8 @@ type call struct {
 	appName string
 	app     App
 	body    []byte
-	object  string // for the audit log, where the URL does not name it
+	object  string     // for the audit log, where the URL does not name it
+	span    trace.Span // nil: it has none
 }
 
 // callTimeout is the patience with all that one request asks of Redis.
@@ -51,6 +53,7 @@ func (a *API) serve(rt *route, m *routeMetrics, w http.ResponseWriter, r *http.R
 		a.write(w, c.id, status, body)
 	}
 	a.audit(rt, c, status, p)
+	c.endTrace(status)
 	m.observe(status, time.Since(start))
 }
 
@@ -69,6 +72,7 @@ func (c *call) answer(rt *route, w http.ResponseWriter) (status int, body any, p
 		if p := c.authorize(rt); p != nil {
 			return 0, nil, p
 		}
+		c.trace(rt)
 	}
 	if rt.body > 0 {
 		if p := c.readBody(rt, w); p != nil {
