@@ -110,8 +110,15 @@ type Log struct {
 	Format string // console (for people) or json
 }
 
-// Telemetry is the section for traces. It has no keys yet.
-type Telemetry struct{}
+// Telemetry says where traces go.
+type Telemetry struct {
+	Endpoint string // http or https URL of an OTLP receiver; empty: as the standard environment says, else nowhere
+	Headers  Secret // sent with each export, as OTEL_EXPORTER_OTLP_HEADERS spells them: key=value,key=value
+
+	// SampleRatio is the share of traces that begin here and are recorded, 0 to 1.
+	SampleRatio    float64
+	HasSampleRatio bool // else it is not configured
+}
 
 // App is one app that is pushed to.
 type App struct {

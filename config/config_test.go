@@ -95,6 +95,7 @@ worker:
   request_timeout: 1s
   recorder: false
 log: {level: debug, format: json}
+telemetry: {endpoint: "https://otel:4318/custom", headers: "Authorization=Bearer%20hunter2, X-B=", sample_ratio: 0}
 apps:
   shop:
     bundle_id: com.example.shop
@@ -163,6 +164,14 @@ apps:
 		Connections: 3, MaxConnections: 3, RequestTimeout: time.Second,
 	})
 	check("log", got.Log, config.Log{Level: "debug", Format: "json"})
+	check("telemetry", got.Telemetry, config.Telemetry{
+		Endpoint: "https://otel:4318/custom", Headers: config.NewSecret("Authorization=Bearer%20hunter2, X-B="), HasSampleRatio: true,
+	})
+	headers, err := config.ParseHeaders(got.Telemetry.Headers.Reveal())
+	if err != nil {
+		t.Fatal(err)
+	}
+	check("telemetry.headers", headers, map[string]string{"Authorization": "Bearer hunter2", "X-B": ""})
 
 	shop := got.Apps["shop"]
 	check("shop's credentials", len(shop.Credentials), 1)
@@ -296,7 +305,7 @@ func TestProblems(t *testing.T) {
 				"4:3: worker.Name: unknown key, did you mean name?",
 				"5:3: worker.zzz: unknown key",
 				"6:1: wroker: unknown key, did you mean worker?",
-				"8:3: telemetry.otlp_endpoint: unknown key: there are none here yet",
+				"8:3: telemetry.otlp_endpoint: unknown key",
 				`9:1: "` + strings.Repeat("k", 40) + `"…: unknown key`,
 			},
 		},
@@ -358,6 +367,20 @@ func TestProblems(t *testing.T) {
 			"5:4: redis.addresses[1]: must be a single value, got nothing",
 			"6:5: redis.addresses[2]: must be a single value, got a list",
 			"7:5: redis.addresses[3]: must be host:port, such as 127.0.0.1:6379",
+		}},
+		{"telemetry", "telemetry: {endpoint: grpc://h:4317, headers: hunter2, sample_ratio: 1.1}\n", []string{"PUSHFLEET_TELEMETRY_SAMPLE_RATIO=NaN"}, []string{
+			"1:23: telemetry.endpoint: must be a URL such as http://127.0.0.1:4318",
+			"1:47: telemetry.headers: must be name=value, several of them separated by commas, with percent-encoded values",
+			`PUSHFLEET_TELEMETRY_SAMPLE_RATIO: telemetry.sample_ratio: must be a number from 0 to 1, got "NaN"`,
+		}},
+		{"password in the URL of telemetry", "telemetry: {endpoint: \"http://u:hunter2@h\", headers: \"a b=hunter2\", sample_ratio: -1}\n", nil, []string{
+			"1:23: telemetry.endpoint: must not hold a user or password: telemetry.headers is for those",
+			"1:54: telemetry.headers: must be name=value, several of them separated by commas, with percent-encoded values",
+			`1:83: telemetry.sample_ratio: must be a number from 0 to 1, got "-1"`,
+		}},
+		{"telemetry's line ends", "telemetry: {endpoint: \"http://h/?q\", headers: \"a=%0d%0aX-Evil:1\"}\n", nil, []string{
+			"1:23: telemetry.endpoint: must end after the path",
+			"1:47: telemetry.headers: must be name=value, several of them separated by commas, with percent-encoded values",
 		}},
 		{"no addresses", "redis: {addresses: []}\n", nil, []string{"1:20: redis.addresses: must name at least one"}},
 		{"password in a URL", "nats: {url: \"nats://u:hunter2@h\"}\n", nil, []string{

@@ -265,8 +265,6 @@ func (d *decoder) unknown(values map[string]origin, fields []field, path string)
 		message := "unknown key"
 		if better := suggest(key, keys); better != "" {
 			message += ", did you mean " + better + "?"
-		} else if len(keys) == 0 {
-			message += ": there are none here yet"
 		}
 		d.report(origin{node: o.key}, join(path, shown(key)), "%s", message)
 	}

@@ -145,6 +145,18 @@ func integer(dst *int, lowest, highest int) value {
 	}}
 }
 
+// ratio is a number from 0 to 1.
+func ratio(dst *float64) value {
+	return value{kind: "number, 0 to 1", scalar: func(s string) error {
+		n, err := strconv.ParseFloat(s, 64)
+		if err != nil || !(n >= 0 && n <= 1) {
+			return fmt.Errorf("must be a number from 0 to 1, got %s", quote(s))
+		}
+		*dst = n
+		return nil
+	}}
+}
+
 func duration(dst *time.Duration, shortest, longest time.Duration) value {
 	return value{kind: fmt.Sprintf("duration, %s to %s", short(shortest), short(longest)), scalar: func(s string) error {
 		d, err := time.ParseDuration(s)
@@ -315,6 +327,7 @@ var (
 	workerName = regexp.MustCompile(`^[A-Za-z0-9_.-]{1,128}$`)
 	bundleID   = regexp.MustCompile(`^[A-Za-z0-9.-]{1,155}$`)
 	appleID    = regexp.MustCompile(`^[A-Z0-9]{10}$`)
+	headerName = regexp.MustCompile("^[A-Za-z0-9!#$%&'*+.^_`|~-]+$") // RFC 9110, section 5.6.2
 )
 
 func checkWorkerName(s string) error {
@@ -389,6 +402,40 @@ func checkEndpointURL(s string) error {
 		return errors.New("must end after the port: the path is APNs's own")
 	}
 	return nil
+}
+
+func checkTelemetryURL(s string) error {
+	u, err := url.Parse(s)
+	switch {
+	case err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "":
+		return errors.New("must be a URL such as http://127.0.0.1:4318")
+	case u.User != nil:
+		return errors.New("must not hold a user or password: telemetry.headers is for those")
+	case u.RawQuery != "", u.Fragment != "":
+		return errors.New("must end after the path")
+	}
+	return nil
+}
+
+// checkHeaders never repeats the value: it is secret.
+func checkHeaders(s string) error {
+	_, err := ParseHeaders(s)
+	return err
+}
+
+// ParseHeaders reads what [Telemetry.Headers] holds. The error does not repeat it.
+func ParseHeaders(s string) (map[string]string, error) {
+	headers := make(map[string]string)
+	for one := range strings.SplitSeq(s, ",") {
+		name, value, ok := strings.Cut(one, "=")
+		name = strings.TrimSpace(name)
+		value, err := url.PathUnescape(strings.TrimSpace(value))
+		if !ok || err != nil || !headerName.MatchString(name) || strings.ContainsAny(value, "\r\n\x00") {
+			return nil, errors.New("must be name=value, several of them separated by commas, with percent-encoded values")
+		}
+		headers[name] = value
+	}
+	return headers, nil
 }
 
 func checkAddress(s string) error {

@@ -17,7 +17,7 @@ func (c *Config) fields() []field {
 		{key: "api", value: nested(&c.API), doc: "The HTTP API."},
 		{key: "worker", value: nested(&c.Worker), doc: "The worker, which sends."},
 		{key: "log", value: nested(&c.Log), doc: "What is logged, to standard error."},
-		{key: "telemetry", value: nested(&c.Telemetry), doc: "Traces. No keys yet."},
+		{key: "telemetry", value: nested(&c.Telemetry), doc: "Traces. Where neither this section nor `OTEL_EXPORTER_OTLP_ENDPOINT` is given, there are none."},
 		{key: "apps", value: mapOf(&c.Apps), doc: "The apps that are pushed to. An app's name (letters, digits, `-` and `_`) is the one in subjects and URLs."},
 	}
 }
@@ -176,9 +176,15 @@ func (c *Log) fields() []field {
 
 func (*Log) check(*scope) {}
 
-func (*Telemetry) fields() []field { return nil }
+func (c *Telemetry) fields() []field {
+	return []field{
+		{key: "endpoint", value: text(&c.Endpoint, checkTelemetryURL), doc: "Where traces are sent: a receiver of OTLP over HTTP. Without a path, `/v1/traces` is added. Default: what `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT` or `OTEL_EXPORTER_OTLP_ENDPOINT` says."},
+		{key: "headers", value: secret(&c.Headers, checkHeaders), doc: "Headers of each export, as `name=value,name=value`; values are percent-encoded."},
+		{key: "sample_ratio", value: ratio(&c.SampleRatio), doc: "Share of the traces that begin in pushfleet which are recorded. Whether one that comes with a job or a request is recorded, its beginner has decided. Default: what `OTEL_TRACES_SAMPLER` says, else 1."},
+	}
+}
 
-func (*Telemetry) check(*scope) {}
+func (c *Telemetry) check(s *scope) { c.HasSampleRatio = s.given("sample_ratio") }
 
 func (c *App) fields() []field {
 	return []field{

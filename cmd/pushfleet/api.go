@@ -84,6 +84,15 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 	if err != nil {
 		return err
 	}
+	host, err := os.Hostname()
+	if err != nil {
+		host = "api"
+	}
+	spans, err := startTraces(ctx, cfg.Telemetry, os.Getenv, host, log)
+	if err != nil {
+		return err
+	}
+	defer spans.stop()
 	queue := new(apiQueue)
 	var gorush *api.Gorush
 	if g := cfg.API.Gorush; g.Enabled {
@@ -94,6 +103,7 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 		Gorush: gorush, Fleet: queue,
 		RateLimit: cfg.API.RateLimit, MaxBatchBytes: int64(cfg.API.MaxBatchBytes),
 		Version: version, Logger: log, Audit: audit, Metrics: reg, Now: day.Now,
+		Version: version, Logger: log, Metrics: reg, Tracer: spans.tracer("api"), Now: day.Now,
 	})
 	if err != nil {
 		return err

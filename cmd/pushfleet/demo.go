@@ -136,7 +136,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 	}
 	defer client.Close()
 	d.set = set
-	fleet, err := newFleet(d.cfg, d.streams, d.set, log, newRegistry())
+	fleet, err := newFleet(d.cfg, d.streams, d.set, nil, log, newRegistry())
 	if err != nil {
 		return err
 	}

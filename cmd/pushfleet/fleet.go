@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 	"golang.org/x/net/http/httpproxy"
 	"golang.org/x/sync/errgroup"
@@ -43,8 +44,8 @@ type fleet struct {
 	pulse     *worker.Pulse
 }
 
-// newFleet wires a worker process.
-func newFleet(cfg *config.Config, streams *stream.Streams, set *store.Store, log *zap.Logger, reg prometheus.Registerer) (*fleet, error) {
+// newFleet wires a worker process; without a tracer it traces nothing.
+func newFleet(cfg *config.Config, streams *stream.Streams, set *store.Store, tracer trace.Tracer, log *zap.Logger, reg prometheus.Registerer) (*fleet, error) {
 	if len(cfg.Apps) == 0 {
 		return nil, errors.New("apps: none is configured, so there is nothing to send for")
 	}
@@ -70,7 +71,7 @@ func newFleet(cfg *config.Config, streams *stream.Streams, set *store.Store, log
 		MaxInFlight: cfg.Worker.MaxInFlight, DrainTimeout: cfg.Worker.DrainTimeout,
 		Streams: streams, Devices: set, Progress: set, Outcomes: f.publisher, Campaigns: set,
 		Fuses: f.fuse, Pulse: f.pulse, KeepRejected: set.FuseWindow() + keepSlack,
-		Logger: log, Metrics: reg, Now: f.clock.Now,
+		Logger: log, Metrics: reg, Tracer: tracer, Now: f.clock.Now,
 	})
 	if err != nil {
 		return nil, errors.Join(err, f.close())

@@ -98,7 +98,12 @@ func runWorkerProcess(ctx context.Context, g *globals, serving func(net.Addr)) e
 	defer client.Close()
 	reg := newRegistry()
 	watch := newRedisWatch(set, log, reg)
-	f, err := newFleet(cfg, streams, set, log, reg)
+	spans, err := startTraces(ctx, cfg.Telemetry, os.Getenv, cfg.Worker.Name, log)
+	if err != nil {
+		return err
+	}
+	defer spans.stop()
+	f, err := newFleet(cfg, streams, set, spans.tracer("worker"), log, reg)
 	if err != nil {
 		return err
 	}
