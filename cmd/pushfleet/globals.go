@@ -83,6 +83,7 @@ func logger(cfg config.Log) (*zap.Logger, error) {
 }
 
 // dialNATS connects to NATS.
+// dialNATS connects as is configured.
 func dialNATS(cfg *config.Config, role string, log *zap.Logger) (*nats.Conn, error) {
 	return stream.Connect(stream.ConnectConfig{
 		URL: cfg.NATS.URL, Name: "pushfleet " + role,

@@ -1,14 +1,13 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"os"
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/pushfleet/pushfleet/config"
@@ -25,35 +24,51 @@ type sendFlags struct {
 	sound, payload, collapse string
 	badge                    int
 	ttl                      time.Duration
+	wait                     bool
+	timeout                  time.Duration
 	output                   string
 }
 
 func newSend(g *globals) *cobra.Command {
 	var f sendFlags
 	cmd := &cobra.Command{
-		Use:   "send",
-		Short: "Publish one job",
-		Long: `send publishes one job to JetStream and says where it is stored. A worker sends it.
+		Use:   "send [-]",
+		Short: "Publish one job, or many from a file",
+		Long: `send publishes jobs to JetStream and says where they are stored. Workers send them.
 
-The job comes from flags, or as JSON from a file ("-" is standard input); see
-"pushfleet schema job" for all of it.`,
+A job comes from flags, or as JSON from a file ("-" is standard input); see
+"pushfleet schema job" for all of it. A file may have many, one a line: those that are
+no jobs are told, the others are published, and it fails in the end. Jobs with an id can
+be published again: each is sent once.
+
+With --wait it follows what becomes of each recipient, and fails unless APNs accepts
+all. It needs no more rights in NATS than to publish jobs and, to wait, to read outcomes.`,
 		Example: `  pushfleet send --app shop --token 8f3a…  --title Shipped --body "Order 4711 is on its way"
   pushfleet send --app shop --user ada --badge 3 --lane bulk
   pushfleet send --app shop --file job.json
-  echo '{"to":{"users":["ada"]},"notification":{"title":"Hi"}}' | pushfleet send --app shop --file -`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			j, err := f.job(cmd)
-			if err != nil {
-				return err
+  pushfleet send --app shop --user ada --title Hi --wait
+  pushfleet send --app shop --lane bulk --file jobs.ndjson --wait --timeout 10m --output json
+  echo '{"to":{"users":["ada"]},"notification":{"title":"Hi"}}' | pushfleet send --app shop -`,
+		Args: func(_ *cobra.Command, args []string) error {
+			if len(args) > 1 || len(args) == 1 && args[0] != "-" {
+				return usagef("takes no arguments but -, which is standard input; a file is given with --file")
 			}
-			return runSend(cmd.Context(), g, &f, j, cmd.OutOrStdout())
+			return nil
+		},
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 1 {
+				if f.file != "" || len(f.tokens)+len(f.users) > 0 {
+					return usagef("-: jobs come from standard input, from --file, or from --token and --user")
+				}
+				f.file = "-"
+			}
+			return f.run(cmd, g)
 		},
 	}
 	fl := cmd.Flags()
 	fl.StringVar(&f.app, "app", "", "app, as configured (required)")
 	fl.StringVar(&f.lane, "lane", "transactional", "transactional or bulk")
-	fl.StringVarP(&f.file, "file", "f", "", "job as JSON; - reads standard input")
+	fl.StringVarP(&f.file, "file", "f", "", "a job as JSON, or many, one a line; - reads standard input")
 	fl.StringVar(&f.id, "id", "", "the job's id: a second job of that id is not sent")
 	fl.StringArrayVar(&f.tokens, "token", nil, "device token in hex; repeat for more")
 	fl.StringArrayVar(&f.users, "user", nil, "user; repeat for more")
@@ -65,7 +80,9 @@ The job comes from flags, or as JSON from a file ("-" is standard input); see
 	fl.StringVar(&f.payload, "payload", "", "the exact JSON for APNs, instead of title, body and so on")
 	fl.StringVar(&f.collapse, "collapse-id", "", "notifications of one collapse id replace each other on the device")
 	fl.DurationVar(&f.ttl, "ttl", 0, "do not send after this long; 0s is one attempt (default: no limit)")
-	fl.StringVarP(&f.output, "output", "o", "text", "text or json")
+	fl.BoolVarP(&f.wait, "wait", "w", false, "wait for what becomes of each recipient; fail unless all are accepted")
+	fl.DurationVar(&f.timeout, "timeout", 30*time.Second, "with --wait: how long")
+	fl.StringVarP(&f.output, "output", "o", "table", "table or json")
 	_ = cmd.MarkFlagRequired("app") // the flag exists: it was defined above
 	cmd.MarkFlagsMutuallyExclusive("file", "token")
 	cmd.MarkFlagsMutuallyExclusive("file", "user")
@@ -75,23 +92,6 @@ The job comes from flags, or as JSON from a file ("-" is standard input); see
 // job makes the job that the flags describe. What is wrong with it is said with
 // the paths of its JSON.
 func (f *sendFlags) job(cmd *cobra.Command) (*job.Job, error) {
-	if f.file != "" {
-		var data []byte
-		var err error
-		if f.file == "-" {
-			data, err = io.ReadAll(cmd.InOrStdin())
-		} else {
-			data, err = os.ReadFile(f.file)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read job: %w", err)
-		}
-		j, err := job.Parse(data)
-		if err != nil {
-			return nil, err
-		}
-		return j, nil
-	}
 	j := &job.Job{ID: f.id, CollapseID: f.collapse, To: job.Recipients{Users: f.users}}
 	for i, text := range f.tokens {
 		t, err := device.ParseToken(text)
@@ -122,10 +122,32 @@ func (f *sendFlags) job(cmd *cobra.Command) (*job.Job, error) {
 	return j, nil
 }
 
-func runSend(ctx context.Context, g *globals, f *sendFlags, j *job.Job, out io.Writer) error {
+// run reads what is to be sent, connects and sends.
+func (f *sendFlags) run(cmd *cobra.Command, g *globals) error {
+	ctx := cmd.Context()
 	lane, err := job.ParseLane(f.lane)
 	if err != nil {
 		return usagef("--lane: %v", err)
+	}
+	if err := oneOfOutputs(f.output); err != nil {
+		return err
+	}
+	if f.timeout <= 0 {
+		return usagef("--timeout: must be above 0, got %s", f.timeout)
+	}
+	var j *job.Job
+	var many *jobLines
+	if f.file != "" {
+		in, size, err := openJobs(f.file, cmd.InOrStdin())
+		if err != nil {
+			return fmt.Errorf("read jobs: %w", err)
+		}
+		defer in.Close()
+		if j, many, err = readJobs(in, size); err != nil {
+			return err
+		}
+	} else if j, err = f.job(cmd); err != nil {
+		return err
 	}
 	cfg, err := g.load()
 	if err != nil {
@@ -134,26 +156,30 @@ func runSend(ctx context.Context, g *globals, f *sendFlags, j *job.Job, out io.W
 	if err := knownApp(cfg, f.app); err != nil {
 		return err
 	}
-	nc, streams, err := connectNATS(ctx, cfg, "send", zap.NewNop())
+	nc, err := dialNATS(cfg, "send", zap.NewNop())
 	if err != nil {
 		return err
 	}
 	defer nc.Close()
-	receipt, err := producer.FromStreams(streams).Enqueue(ctx, f.app, lane, j)
+	p, err := producer.New(ctx, nc)
 	if err != nil {
 		return err
 	}
-	if f.output == "json" {
-		return json.NewEncoder(out).Encode(map[string]any{
-			"id": receipt.ID, "sequence": receipt.Sequence, "duplicate": receipt.Duplicate,
-		})
+	spans, err := startTraces(ctx, cfg.Telemetry, os.Getenv, "send", zap.NewNop())
+	if err != nil {
+		return err
 	}
-	if receipt.Duplicate {
-		fmt.Fprintf(out, "job %s was published before: nothing is sent again\n", receipt.ID)
-		return nil
+	defer spans.stop()
+	if tracer := spans.tracer("send"); tracer != nil {
+		var span trace.Span
+		ctx, span = tracer.Start(ctx, "pushfleet send")
+		defer span.End()
 	}
-	fmt.Fprintf(out, "job %s is stored for %d recipients (%s, %s, sequence %d)\n", receipt.ID, j.To.Len(), f.app, lane, receipt.Sequence)
-	return nil
+	s := &sending{flags: f, lane: lane, producer: p, out: cmd.OutOrStdout(), talk: cmd.ErrOrStderr()}
+	if many != nil {
+		return s.many(ctx, many)
+	}
+	return s.one(ctx, j)
 }
 
 // knownApp refuses an app that the configuration does not have, if it has any:
