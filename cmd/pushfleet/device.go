@@ -97,6 +97,9 @@ func newDeviceShow(g *globals, app *string) *cobra.Command {
 		Example: "  pushfleet device show --app shop 8f3a…\n  pushfleet device show --app shop --user ada --output json",
 		Args:    cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := oneOfOutputs(output); err != nil {
+				return err
+			}
 			if (len(args) == 1) == (user != "") {
 				return usagef("give a device token or --user")
 			}
@@ -109,7 +112,7 @@ func newDeviceShow(g *globals, app *string) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVarP(&output, "output", "o", "text", "text or json")
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
 	cmd.Flags().StringVar(&user, "user", "", "show the devices of this user")
 	return cmd
 }

@@ -43,8 +43,8 @@ func newFuseList(g *globals) *cobra.Command {
 		Example: "  pushfleet fuse list\n  pushfleet fuse list --output json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if output != "table" && output != "json" {
-				return usagef("--output: must be table or json, got %q", output)
+			if err := oneOfOutputs(output); err != nil {
+				return err
 			}
 			cfg, err := g.load()
 			if err != nil {

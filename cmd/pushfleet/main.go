@@ -96,5 +96,6 @@ APNs answers keeps the set of device tokens in Redis true.`,
 		newDemo(g), newDev(g), newWorker(g), newAPI(g), newSim(g), newSend(g), newDevice(g), newKey(g), newFuse(g), newCampaign(g), newExplain(g), newDeadLetter(g),
 		newDoctor(g), newBench(), newConfig(g), newSchema(), newProbe(), newVersion(),
 	)
+	completeFlags(root, g)
 	return root
 }
