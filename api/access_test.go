@@ -33,7 +33,7 @@ var access = map[string]struct {
 	"GET /v1/apps/{app}/campaigns":              {[]api.Scope{api.ScopeCampaigns, api.ScopeRead}, ""},
 	"GET /v1/apps/{app}/campaigns/{id}":         {[]api.Scope{api.ScopeCampaigns, api.ScopeRead}, ""},
 	"PATCH /v1/apps/{app}/campaigns/{id}":       {[]api.Scope{api.ScopeCampaigns}, "campaign.pace"},
-	"DELETE /v1/apps/{app}/campaigns/{id}":         {[]api.Scope{api.ScopeCampaigns}, "campaign.delete"},
+	"DELETE /v1/apps/{app}/campaigns/{id}":      {[]api.Scope{api.ScopeCampaigns}, "campaign.delete"},
 	"POST /v1/apps/{app}/campaigns/{id}/pause":  {[]api.Scope{api.ScopeCampaigns}, "campaign.pause"},
 	"POST /v1/apps/{app}/campaigns/{id}/resume": {[]api.Scope{api.ScopeCampaigns}, "campaign.resume"},
 	"POST /v1/apps/{app}/campaigns/{id}/cancel": {[]api.Scope{api.ScopeCampaigns}, "campaign.cancel"},

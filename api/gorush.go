@@ -122,7 +122,7 @@ func (a *API) publishPush(c *call, lane job.Lane, list []gorushNotification, job
 	}
 	for i := range jobs {
 		var err error
-		if pending[i], err = a.cfg.Queue.PublishParsed(jobs[i].app, lane, jobs[i].job, nil); err != nil {
+		if pending[i], err = a.cfg.Queue.PublishParsed(c.ctx, jobs[i].app, lane, jobs[i].job, nil); err != nil {
 			refuse(&jobs[i], err)
 		}
 	}

@@ -769,7 +769,6 @@ func TestWebhookStops(t *testing.T) {
 		t.Errorf("handed back after %s, want at once", took)
 	}
 	tl.settled()
-
 }
 
 // With patience it is answered, and told once.

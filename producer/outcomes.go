@@ -99,11 +99,11 @@ func (p *Producer) follow(ctx context.Context, subjects []string, from stream.St
 			if bad != nil {
 				bad(place, err)
 			}
-			return nil //nolint:nilerr // whoever wants to know was told, and goes on
+			return nil // whoever wants to know was told, and goes on
 		}
 		for _, j := range told.Jobs {
 			if ctx.Err() != nil {
-				return nil
+				return nil //nolint:nilerr // that is how a following ends
 			}
 			if err := each(&Outcome{App: told.App, Lane: told.Lane, Worker: told.Worker, At: told.At, Place: place, JobOutcome: j}); err != nil {
 				return err

@@ -102,8 +102,7 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 		Keys: set, Registrations: set, TokenSet: set, Campaigns: queue, Totals: set, Queue: queue, Jobs: set, Apps: apps,
 		Gorush: gorush, Fleet: queue,
 		RateLimit: cfg.API.RateLimit, MaxBatchBytes: int64(cfg.API.MaxBatchBytes),
-		Version: version, Logger: log, Audit: audit, Metrics: reg, Now: day.Now,
-		Version: version, Logger: log, Metrics: reg, Tracer: spans.tracer("api"), Now: day.Now,
+		Version: version, Logger: log, Audit: audit, Metrics: reg, Tracer: spans.tracer("api"), Now: day.Now,
 	})
 	if err != nil {
 		return err

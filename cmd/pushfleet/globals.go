@@ -82,7 +82,6 @@ func logger(cfg config.Log) (*zap.Logger, error) {
 	return log, nil
 }
 
-// dialNATS connects to NATS.
 // dialNATS connects as is configured.
 func dialNATS(cfg *config.Config, role string, log *zap.Logger) (*nats.Conn, error) {
 	return stream.Connect(stream.ConnectConfig{

@@ -83,7 +83,7 @@ func registered(t *testing.T) map[string]string {
 		Apps: map[string]config.App{"shop": {BundleID: "com.example.shop", Credentials: []config.Credential{
 			{Key: &config.Key{Path: keyFile(t), KeyID: "ABCDEFGHIJ", TeamID: "ABCDEFGHIJ"}},
 		}}},
-	}, testenv.NewJetStream(t).Streams, set, log, reg)
+	}, testenv.NewJetStream(t).Streams, set, nil, log, reg)
 	if err != nil {
 		t.Fatal(err)
 	}

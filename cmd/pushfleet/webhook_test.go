@@ -98,7 +98,9 @@ func TestWebhook(t *testing.T) {
 	if err := p.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
-	<-p.done
+	if err := <-p.done; err == nil {
+		t.Error("it ended before it was killed")
+	}
 	p.done <- nil // for the clean-up
 	send("order-2", token)
 	second := api()
