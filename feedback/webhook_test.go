@@ -504,18 +504,18 @@ func TestWebhookBreaker(t *testing.T) {
 	tl.untilMetric("pushfleet_webhook_open", "", 1)
 	tl.eventually("what was flying has landed", func() bool { return flying.Load() == 0 })
 	most.Store(0)
-	seen, stored := len(b.posts()), tl.waiting()
-	for range 2 { // probes
-		for len(b.got) > 0 {
-			<-b.got
-		}
-		b.next()
+	stored := tl.waiting()
+	for len(b.got) > 0 {
+		<-b.got
+	}
+	b.next() // the first probe
+	asked := time.Now()
+	b.next() // the second one: after about 4 s
+	if after := time.Since(asked); after < 3*time.Second {
+		t.Errorf("while it is open: got probed again after %s, want longer and longer pauses", after)
 	}
 	if n := most.Load(); n != 1 {
 		t.Errorf("while it is open: got %d POSTs at once, want one", n)
-	}
-	if more := len(b.posts()) - seen; more > 4 {
-		t.Errorf("while it is open: got %d POSTs, want a probe now and then", more)
 	}
 	if n := tl.waiting(); n > stored+8 || n > 64 {
 		t.Errorf("while it is open: got %d POSTs made up after %d, want what probes need", n, stored)
@@ -584,16 +584,21 @@ func TestWebhookReceiverHangs(t *testing.T) {
 		t.Errorf("got id %s, want %s again", second.id, first.id)
 	}
 	tl.untilMetric("pushfleet_webhook_posts_total", "timeout", 1)
-	// An answer without end is not read to its end.
+	// An answer without end is not read until the time is over.
+	var bytes atomic.Int64
 	b.answers(func(w http.ResponseWriter, r *http.Request) {
 		w.WriteHeader(http.StatusOK)
 		for r.Context().Err() == nil {
-			if _, err := w.Write(make([]byte, 32<<10)); err != nil {
+			n, err := w.Write(make([]byte, 32<<10))
+			if bytes.Add(int64(n)); err != nil {
 				return
 			}
 		}
 	})
 	tl.settled()
+	if n := bytes.Load(); n == 0 || n > 32<<20 { // buffers on the way take some
+		t.Errorf("got %d bytes of the answer taken, want few", n)
+	}
 }
 
 // A redirect is not followed.
@@ -892,4 +897,29 @@ func TestWebhookDurableIsDeleted(t *testing.T) {
 	})
 	tl.tell("shop", job.Bulk, 1)
 	b.until(2)
+}
+
+// A POST that takes longer than the ack wait stays with the process that makes it.
+func TestWebhookSlowReceiver(t *testing.T) {
+	tl := newTeller(t)
+	b := newBackend(t, httptest.NewServer)
+	b.answers(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case <-time.After(stream.WebhookAckWait * 4 / 3): // a receiver that is that slow
+			w.WriteHeader(http.StatusOK)
+		case <-r.Context().Done():
+			w.WriteHeader(http.StatusTeapot)
+		}
+	})
+	r := receiver(b)
+	r.Timeout = time.Minute
+	for range 2 {
+		tl.start(feedback.WebhooksConfig{Receivers: map[string]feedback.Receiver{"shop": r}})
+	}
+	tl.tell("shop", job.Bulk, 1)
+	b.until(1)
+	tl.settled()
+	if n := len(b.posts()); n != 1 {
+		t.Errorf("got %d POSTs, want one", n)
+	}
 }
