@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -57,7 +59,7 @@ func newSecured(t *testing.T) *secured {
 		t.Fatal(err)
 	}
 	var passwords []string
-	for _, user := range []string{"worker", "api", "shop", "campaigns", "billing", "operator"} {
+	for _, user := range []string{"worker", "api", "webhooks", "shop", "campaigns", "billing", "operator"} {
 		passwords = append(passwords, strings.ToUpper(user)+"_PASSWORD=of-"+user)
 	}
 	r.start(passwords, filepath.Join(r.bin, "nats-server"), "-c", conf, "-a", "127.0.0.1", "-p", natsPort, "-js", "-sd", filepath.Join(r.dir, "secured"))
@@ -256,6 +258,63 @@ func TestDocumentedPermissions(t *testing.T) {
 	}
 }
 
+// The documented permissions are enough for an API that tells webhooks.
+func TestDocumentedPermissionsOfWebhooks(t *testing.T) {
+	s := newSecured(t)
+	bodies := make(chan string, 10)
+	tries := 0 // of one POST, one after the other
+	backend := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body, err := io.ReadAll(req.Body)
+		if tries++; err != nil || tries == 1 {
+			w.WriteHeader(http.StatusInternalServerError) // it is handed back, and comes again
+			return
+		}
+		bodies <- string(body)
+	}))
+	t.Cleanup(backend.Close)
+	addr := "127.0.0.1:" + freePort(t)
+	a := s.start(s.as("webhooks", "PUSHFLEET_API_LISTEN="+addr, "PUSHFLEET_APPS_SHOP_WEBHOOK_URL="+backend.URL,
+		"PUSHFLEET_APPS_SHOP_WEBHOOK_SECRETS=whsec_MDEyMzQ1Njc4OTAxMjM0NTY3ODkwMTIz", "PUSHFLEET_APPS_SHOP_WEBHOOK_ALLOW_PRIVATE=true"),
+		filepath.Join(s.bin, "pushfleet"), "api", "-c", s.config)
+	s.until("the webhook", func() error {
+		text, err := s.get("http://" + addr + "/metrics")
+		if err == nil && !strings.Contains(string(text), `pushfleet_webhook_lag_seconds{app="shop"} 0`) {
+			err = errors.New("no lag is told")
+		}
+		return err
+	})
+	s.workerWith("w1", s.as("worker")...)
+	denied := make(chan error, 100)
+	body := `{"id":"one","to":{"tokens":["` + strings.Repeat("0a1b2c3d", 8) + `"]},"notification":{"title":"x"}}`
+	if _, err := s.connect("shop", "_INBOX_shop", denied).RequestWithContext(s.ctx, "push.jobs.shop.transactional", []byte(body)); err != nil {
+		t.Fatalf("publish a job: %v", err)
+	}
+	select {
+	case body := <-bodies:
+		if !strings.Contains(body, `"one"`) {
+			t.Errorf("got %s, want the job's outcome", body)
+		}
+	case <-s.ctx.Done():
+		t.Fatal("no POST came")
+	}
+	// What takes a day to be given up.
+	nc := s.connect("webhooks", "", denied)
+	if reply, err := nc.RequestWithContext(s.ctx, "push.dead.shop", []byte("x")); err != nil || !strings.Contains(string(reply.Data), `"stream":"DEAD"`) {
+		t.Errorf("a dead letter: got %v, want it stored", err)
+	}
+	if err := s.stop(a); err != nil {
+		t.Errorf("api: %v, want a clean end", err)
+	}
+	if text := a.out.String(); strings.Contains(strings.ToLower(text), "violation") || strings.Contains(text, "cannot") {
+		t.Errorf("it was refused something:\n%s", text)
+	}
+	select {
+	case err := <-denied:
+		t.Errorf("a user was refused something: %v", err)
+	default:
+	}
+}
+
 // redisLog is what Redis has refused, as JSON.
 func (s *secured) redisLog() (string, error) {
 	client := redis.NewClient(&redis.Options{Addr: "127.0.0.1:" + s.redisPort, Username: "auditor", Password: "auditor"})
@@ -319,6 +378,14 @@ func TestDocumentedPermissionsRefuse(t *testing.T) {
 				"$JS.API.CONSUMER.CREATE.JOBS.thief.push.jobs.shop.transactional",
 			},
 			[]string{"push.jobs.>", "push.outcomes.>", "_INBOX_shop.>"},
+		},
+		{
+			"webhooks", "",
+			[]string{
+				"push.webhooks.news", "push.dead.news", "push.outcomes.shop.transactional", "$JS.API.CONSUMER.MSG.NEXT.OUTCOMES.recorder", "$JS.ACK.OUTCOMES.recorder.1.1.1.1.0",
+				"$JS.API.CONSUMER.CREATE.OUTCOMES.thief.push.outcomes.shop.>", "$JS.API.CONSUMER.MSG.NEXT.WEBHOOKS.news", "$JS.API.CONSUMER.MSG.NEXT.JOBS.shop-transactional",
+			},
+			[]string{"push.webhooks.>", "push.outcomes.>", "_INBOX_shop.>"},
 		},
 	} {
 		denied := make(chan error, 1)
