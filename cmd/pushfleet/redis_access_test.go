@@ -76,7 +76,7 @@ func TestRedisAccess(t *testing.T) {
 		"sentinel monitor tokens 127.0.0.1 %s 1\nsentinel auth-user tokens push\nsentinel auth-pass tokens correct-horse\n", sentinelPort, aclPort), "--sentinel")
 
 	clusterPort := freePort(t)
-	r.redisOf(clusterPort, "cluster.conf", acl+"cluster-enabled yes\nport "+clusterPort+"\ndir "+r.dir+"\n")
+	r.redisOf(clusterPort, "cluster.conf", documented(t, "redis")+"user push on >correct-horse ~pf:* +@all\ncluster-enabled yes\nport "+clusterPort+"\ndir "+r.dir+"\n")
 	member := redis.NewClient(&redis.Options{Addr: "127.0.0.1:" + clusterPort, Username: "push", Password: "correct-horse"})
 	defer member.Close()
 	if err := member.ClusterAddSlotsRange(r.ctx, 0, 16383).Err(); err != nil {
@@ -89,7 +89,7 @@ func TestRedisAccess(t *testing.T) {
 		return nil
 	})
 	cluster := func(more string) string {
-		return fmt.Sprintf("{addresses: [%[1]q, %[1]q], username: push, %s}", "127.0.0.1:"+clusterPort, more)
+		return fmt.Sprintf("{addresses: [%[1]q, %[1]q], %[2]s}", "127.0.0.1:"+clusterPort, more)
 	}
 	tlsOf := func(more string) string {
 		return fmt.Sprintf("{addresses: [%q], username: push, password_file: password, tls: {%s}}", "127.0.0.1:"+tlsPort, more)
@@ -105,8 +105,9 @@ func TestRedisAccess(t *testing.T) {
 		{"TLS, the system's authorities", tlsOf("cert_file: client.pem, key_file: client-key.pem"), "certificate signed by unknown authority"},
 		{"TLS, no client certificate", tlsOf("ca_file: server.pem"), "certificate"},
 		{"TLS, in the clear", tlsOf("enabled: false"), ""},
-		{"Cluster", cluster("password_file: password"), ""},
-		{"Cluster, another password", cluster("password_file: wrong"), "WRONGPASS"},
+		{"Cluster", cluster("username: push, password_file: password"), ""},
+		{"Cluster, by the documented rule", cluster("username: pushfleet, password: secret"), ""},
+		{"Cluster, another password", cluster("username: push, password_file: wrong"), "WRONGPASS"},
 		{"Sentinel", sentinel("sentinel_password: sentinel-pass"), ""},
 		{"Sentinel, another password", sentinel("sentinel_password: battery-staple"), "sentinel"},
 	} {
