@@ -674,8 +674,17 @@ func TestWebhookProcessDies(t *testing.T) {
 		w.WriteHeader(http.StatusOK)
 	})
 	_, nc = tl.start(cfg)
-	close(ready)
 	first := b.next()
+	// Not while POSTs are made up: then they may be made up anew, and cut differently.
+	hook, err := tl.js.Webhook(t.Context(), "shop", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tl.eventually("all is made up", func() bool {
+		lag, err := hook.Lag(t.Context())
+		return err == nil && lag.Messages == 0
+	})
+	close(ready)
 	tl.eventually("the process is dead", func() bool { return dead.Load() > 0 })
 	b.answers(nil)
 	tl.start(cfg)
