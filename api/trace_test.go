@@ -14,6 +14,7 @@ import (
 
 	"github.com/pushfleet/pushfleet/api"
 	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/internal/testenv"
 	"github.com/pushfleet/pushfleet/store"
 )
 
@@ -91,5 +92,35 @@ func TestRequestContinuesTrace(t *testing.T) {
 				t.Errorf("got a device token in %+v", spans)
 			}
 		})
+	}
+}
+
+// A job that is handed in is a part of the request's trace, also where the API has no
+// spans of its own.
+func TestNotificationContinuesTrace(t *testing.T) {
+	t.Parallel()
+	js := testenv.NewJetStream(t)
+	f := setupNotifications(t, js, nil)
+	for n, given := range []string{traceparent, ""} {
+		req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, f.server.URL+notifications, strings.NewReader(`{"to":{"users":["ada"]},"notification":{"title":"t"}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+f.admin)
+		req.Header.Set("Content-Type", "application/json")
+		if given != "" {
+			req.Header.Set("traceparent", given)
+		}
+		resp, err := f.client.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if resp.StatusCode != http.StatusAccepted {
+			t.Fatalf("got %s", resp.Status)
+		}
+		if got := stored(t, js, uint64(n+1)).Header.Get("traceparent"); got != given {
+			t.Errorf("got traceparent %q, want %q", got, given)
+		}
 	}
 }
