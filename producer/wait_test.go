@@ -138,3 +138,32 @@ func TestWaitForAReceiptOfTheFuture(t *testing.T) {
 		t.Errorf("got %+v, %v, want it accepted", final, err)
 	}
 }
+
+// No more is read than must be: a busy lane tells of thousands of jobs a second.
+func TestWhereAWaitBegins(t *testing.T) {
+	t.Parallel()
+	ago := func(d time.Duration) producer.Receipt { return producer.Receipt{ID: "a", At: time.Now().Add(-d)} }
+	before := ago(0)
+	before.Duplicate = true
+	for _, tt := range []struct {
+		name     string
+		receipts []producer.Receipt
+		want     time.Duration // ago; 0: with the oldest that there is
+	}{
+		{"at once", []producer.Receipt{ago(0)}, 10 * time.Second},
+		{"later", []producer.Receipt{ago(time.Hour)}, time.Hour + 10*time.Second},
+		{"of the future", []producer.Receipt{ago(-time.Hour)}, 10 * time.Second},
+		{"stored before", []producer.Receipt{before}, 2*time.Minute + 10*time.Second},
+		{"of several", []producer.Receipt{ago(0), ago(time.Minute), {}, before}, 2*time.Minute + 10*time.Second},
+		{"of no time", []producer.Receipt{ago(0), {ID: "b"}}, 0},
+	} {
+		got := producer.WaitsFrom(tt.receipts...)
+		if tt.want == 0 {
+			if got.Place != 1 || got.Ago != 0 {
+				t.Errorf("%s: got %+v, want the first place", tt.name, got)
+			}
+		} else if got.Place != 0 || got.Ago < tt.want || got.Ago > tt.want+time.Minute {
+			t.Errorf("%s: got %+v, want %s ago", tt.name, got, tt.want)
+		}
+	}
+}
