@@ -2,13 +2,13 @@ package stream
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
-	"github.com/nats-io/nuid"
 )
 
 // Start says where in OUTCOMES to begin. Its zero value: with what comes from now on.
@@ -90,7 +90,7 @@ func (f *follower) ended(ctx context.Context, err error) error {
 
 func (f *follower) consumer(ctx context.Context, from Start) (jetstream.Consumer, error) {
 	cfg := jetstream.ConsumerConfig{
-		Name: "follow-" + nuid.Next(), FilterSubjects: f.subjects,
+		Name: "follow-" + rand.Text(), FilterSubjects: f.subjects,
 		AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: followIdle,
 	}
 	switch {
