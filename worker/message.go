@@ -45,6 +45,7 @@ type message struct {
 	others      []other   // guarded by mu: settled, not accepted
 	unmarked    []int     // guarded by mu: recipients settled since the last mark
 	settledAt   time.Time // guarded by mu: when the first of unmarked was
+	decidedAt   time.Time // of a range: the time of day of its decisions
 	startedAt   time.Time // when it was handed to APNs
 	telling     bool      // guarded by mu: its outcomes are on their way to JetStream
 }
@@ -72,7 +73,7 @@ type recipient struct {
 	fate        fate
 	other       int           // index in message.others, if settled and not accepted
 	attempts    int           // made so far, this delivery included
-	delay       time.Duration // if waiting
+	delay       time.Duration // if waiting; see message.due
 	later       bool          // it waits because its campaign says so, not after a try
 	payload     []byte        // nil: the job's
 	expiry      job.Expiry    // of a recipient of a range

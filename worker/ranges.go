@@ -97,6 +97,7 @@ func (w *Worker) target(ctx context.Context, m *message, plan *campaign.Plan) er
 	}
 	m.recipients = slices.Grow(m.recipients, len(targets)) // behind users without devices
 	now := w.cfg.Now()
+	m.decidedAt = now
 	var payloads []byte
 	shared := plan.Shared()
 	for i := range targets {

@@ -247,11 +247,11 @@ func (m *message) retries(now time.Time) (store.HandBack, time.Duration) {
 	defer m.mu.Unlock()
 	first := -1
 	for i := range m.recipients {
-		if r := &m.recipients[i]; r.fate == waiting && (first < 0 || r.delay < m.recipients[first].delay) {
+		if r := &m.recipients[i]; r.fate == waiting && (first < 0 || m.due(r, now) < m.due(&m.recipients[first], now)) {
 			first = i
 		}
 	}
-	delay, attempts := m.recipients[first].delay, m.recipients[first].attempts
+	delay, attempts := m.due(&m.recipients[first], now), m.recipients[first].attempts
 	h := store.HandBack{RetryAt: now.Add(delay), Attempts: attempts}
 	for i := range m.recipients {
 		r := &m.recipients[i]
@@ -265,4 +265,14 @@ func (m *message) retries(now time.Time) (store.HandBack, time.Duration) {
 		h.Waiting[r.hash] = store.Wait{Attempts: r.attempts, RetryAt: now.Add(r.delay)}
 	}
 	return h, delay
+}
+
+// due is how long it is until a recipient that waits is tried again. What a campaign
+// lets go at a time was decided before the rest of the range was sent, which at a rate
+// takes minutes; all else waits from now.
+func (m *message) due(r *recipient, now time.Time) time.Duration {
+	if !r.later {
+		return r.delay
+	}
+	return max(0, r.delay-now.Sub(m.decidedAt))
 }
