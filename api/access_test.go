@@ -12,7 +12,6 @@ import (
 
 	"github.com/pushfleet/pushfleet/api"
 	"github.com/pushfleet/pushfleet/internal/testenv"
-	"github.com/pushfleet/pushfleet/store"
 )
 
 // access is, for every route, which scopes may and what the audit log calls it. A new
@@ -37,8 +36,11 @@ var access = map[string]struct {
 	"POST /v1/apps/{app}/campaigns/{id}/pause":  {[]api.Scope{api.ScopeCampaigns}, "campaign.pause"},
 	"POST /v1/apps/{app}/campaigns/{id}/resume": {[]api.Scope{api.ScopeCampaigns}, "campaign.resume"},
 	"POST /v1/apps/{app}/campaigns/{id}/cancel": {[]api.Scope{api.ScopeCampaigns}, "campaign.cancel"},
-	"POST /api/push":                            {[]api.Scope{api.ScopeSend}, ""},
-	"GET /api/stat/app":                         {[]api.Scope{api.ScopeSend, api.ScopeRead}, ""},
+	"GET /v1/apps":                                  {[]api.Scope{api.ScopeSend, api.ScopeDevices, api.ScopeCampaigns, api.ScopeRead}, ""},
+	"GET /v1/apps/{app}/fuses":                      {[]api.Scope{api.ScopeRead}, ""},
+	"POST /v1/apps/{app}/fuses/{environment}/reset": {[]api.Scope{api.ScopeAdmin}, "fuse.reset"},
+	"POST /api/push":                                {[]api.Scope{api.ScopeSend}, ""},
+	"GET /api/stat/app":                             {[]api.Scope{api.ScopeSend, api.ScopeRead}, ""},
 }
 
 // setupAccess is an API with all routes that there are, and its audit log.
@@ -47,9 +49,8 @@ func setupAccess(t *testing.T) (*fixture, *observer.ObservedLogs) {
 	js := testenv.NewJetStream(t)
 	core, lines := observer.New(zap.InfoLevel)
 	f := setup(t, func(c *api.Config) {
-		set := c.Keys.(*store.Store)
-		c.Campaigns, c.Totals, c.Queue, c.Jobs = js.Streams, set, js.Streams, set
-		c.Gorush, c.Fleet, c.Audit = &api.Gorush{}, js.Streams, zap.New(core)
+		everyRoute(c, js)
+		c.Audit = zap.New(core)
 	})
 	return f, lines
 }
@@ -75,7 +76,7 @@ func TestScopesOfRoutes(t *testing.T) {
 	foreign := f.keyFor("news", api.ScopeAdmin)
 	for _, name := range routes {
 		method, path, _ := strings.Cut(name, " ")
-		r := request{method: method, path: strings.NewReplacer("{app}", "shop", "{token}", token(1), "{user}", "ada", "{id}", "spring").Replace(path)}
+		r := request{method: method, path: strings.NewReplacer("{app}", "shop", "{token}", token(1), "{user}", "ada", "{id}", "spring", "{environment}", "production", "{sequence}", "1").Replace(path)}
 		if method != http.MethodGet && method != http.MethodDelete {
 			r.body = "{"
 		}
@@ -152,7 +153,7 @@ func TestAuditedRoutes(t *testing.T) {
 	f, lines := setupAccess(t)
 	for name, a := range access {
 		method, path, _ := strings.Cut(name, " ")
-		r := request{method: method, path: strings.NewReplacer("{app}", "shop", "{token}", token(1), "{user}", "ada", "{id}", "spring").Replace(path)}
+		r := request{method: method, path: strings.NewReplacer("{app}", "shop", "{token}", token(1), "{user}", "ada", "{id}", "spring", "{environment}", "production", "{sequence}", "1").Replace(path)}
 		if method != http.MethodGet && method != http.MethodDelete {
 			r.body = "{"
 		}

@@ -44,6 +44,9 @@ type Config struct {
 	Gorush *Gorush
 	Fleet  Fleet
 
+	// Fuses is where fuses are kept. nil: there are no routes for them.
+	Fuses Fuses
+
 	Apps map[string]App // by name; not changed afterwards
 
 	// RateLimit is how many requests a second each API key may make here, with

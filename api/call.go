@@ -174,7 +174,9 @@ func (c *call) charge(n int) *Problem {
 func orScopes(scopes []Scope) string {
 	words := make([]string, 0, len(scopes)+1)
 	for _, sc := range scopes {
-		words = append(words, string(sc))
+		if sc != ScopeAdmin {
+			words = append(words, string(sc))
+		}
 	}
 	return strings.Join(append(words, string(ScopeAdmin)), " or ")
 }

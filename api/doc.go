@@ -16,7 +16,7 @@
 //     path, in a problem document (RFC 9457). Unknown members are refused.
 //   - No answer to a mistake, log line or metric holds a device token or a key.
 //   - A revoked key is refused within [KeyAge], also while Redis is down.
-//   - routes.go is the one list of routes: the handlers, the metrics and the OpenAPI
+//   - routes.go, with routes_operators.go, is the one list of routes: the handlers, the metrics and the OpenAPI
 //     document at /openapi.json are made from it.
 //
 // Keys are made by [NewKey], kept by package store as a hash, and limited to

@@ -132,6 +132,8 @@ func pathParameters(rt *route) []*huma.Param {
 		"token": "The device token, in hexadecimal.",
 		"user":  "Your id of the user.",
 		"id":    cmp.Or(rt.pathID, "The campaign's id."),
+
+		"environment": "The APNs environment: production or sandbox.",
 	}
 	var params []*huma.Param
 	for part := range strings.SplitSeq(rt.path, "/") {

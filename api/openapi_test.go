@@ -62,7 +62,7 @@ func TestOpenAPI(t *testing.T) {
 			} else {
 				ids[id] = true
 			}
-			url := strings.NewReplacer("{app}", "shop", "{token}", token(1), "{user}", "ada", "{id}", "spring").Replace(path)
+			url := strings.NewReplacer("{app}", "shop", "{token}", token(1), "{user}", "ada", "{id}", "spring", "{environment}", "production", "{sequence}", "1").Replace(path)
 			a := f.send(request{method: strings.ToUpper(method), path: url})
 			if a.status == http.StatusMethodNotAllowed || strings.Contains(string(a.text), "no_route") {
 				t.Errorf("%s %s: got %d, want a route", method, path, a.status)
@@ -82,10 +82,10 @@ func TestOpenAPI(t *testing.T) {
 	}
 	slices.Sort(got)
 	want := []string{
-		"DELETE /v1/apps/{app}/campaigns/{id}", "DELETE /v1/apps/{app}/devices/{token}", "GET /api/stat/app", "GET /openapi.json", "GET /v1/apps/{app}/campaigns", "GET /v1/apps/{app}/campaigns/{id}",
-		"GET /v1/apps/{app}/devices/{token}", "GET /v1/apps/{app}/notifications/{id}", "GET /v1/apps/{app}/users/{user}/devices", "PATCH /v1/apps/{app}/campaigns/{id}",
+		"DELETE /v1/apps/{app}/campaigns/{id}", "DELETE /v1/apps/{app}/devices/{token}", "GET /api/stat/app", "GET /openapi.json", "GET /v1/apps", "GET /v1/apps/{app}/campaigns", "GET /v1/apps/{app}/campaigns/{id}",
+		"GET /v1/apps/{app}/devices/{token}", "GET /v1/apps/{app}/fuses", "GET /v1/apps/{app}/notifications/{id}", "GET /v1/apps/{app}/users/{user}/devices", "PATCH /v1/apps/{app}/campaigns/{id}",
 		"POST /api/push", "POST /v1/apps/{app}/campaigns", "POST /v1/apps/{app}/campaigns/{id}/cancel", "POST /v1/apps/{app}/campaigns/{id}/pause",
-		"POST /v1/apps/{app}/campaigns/{id}/resume", "POST /v1/apps/{app}/devices",
+		"POST /v1/apps/{app}/campaigns/{id}/resume", "POST /v1/apps/{app}/devices", "POST /v1/apps/{app}/fuses/{environment}/reset",
 		"POST /v1/apps/{app}/notifications", "POST /v1/apps/{app}/notifications/batch", "PUT /v1/apps/{app}/devices/{token}",
 	}
 	if !slices.Equal(got, want) {
@@ -98,10 +98,16 @@ func setupAll(t *testing.T) *fixture {
 	t.Helper()
 	js := testenv.NewJetStream(t)
 	return setup(t, func(c *api.Config) {
-		set := c.Keys.(*store.Store)
-		c.Campaigns, c.Totals, c.Queue, c.Jobs = js.Streams, set, js.Streams, set
-		c.Gorush, c.Fleet = &api.Gorush{}, js.Streams
+		everyRoute(c, js)
 	})
+}
+
+// everyRoute opens all routes that there are.
+func everyRoute(c *api.Config, js *testenv.JetStream) {
+	set := c.Keys.(*store.Store)
+	c.Campaigns, c.Totals, c.Queue, c.Jobs = js.Streams, set, js.Streams, set
+	c.Gorush, c.Fleet = &api.Gorush{}, js.Streams
+	c.Fuses = fuses{js.Streams, set}
 }
 
 // Every example is as its schema says, and the notifications have one for each body.
@@ -133,7 +139,7 @@ func TestExamples(t *testing.T) {
 				}
 				example, ok := dict(dict(content)["application/json"])["example"]
 				if !ok {
-					if strings.Contains(path, "/notifications") {
+					if strings.Contains(path, "/notifications") || strings.Contains(path, "/fuses") || path == "/v1/apps" {
 						t.Errorf("%s %s%s: got no example, want one", method, path, at)
 					}
 					continue

@@ -95,6 +95,15 @@ func unavailable(cause error) *Problem {
 	return p
 }
 
+// queueUnavailable is the problem of a request that JetStream, or Redis, kept from being
+// carried out.
+func queueUnavailable(cause error) *Problem {
+	p := problemf(http.StatusServiceUnavailable, codeUnavailable,
+		"the queue or the token set cannot be reached: repeat the request later; it may have been carried out, which does no harm")
+	p.retryAfter, p.cause = retryWhenDown, cause
+	return p
+}
+
 // faults are what is wrong with a request.
 type faults struct {
 	list []Fault

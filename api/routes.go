@@ -114,7 +114,7 @@ func (a *API) routes() []route {
 	if a.cfg.Campaigns != nil {
 		list = append(list, a.campaignRoutes()...)
 	}
-	return list
+	return append(list, a.operatorRoutes()...)
 }
 
 // notificationRoutes is the list of routes of notifications.

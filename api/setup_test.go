@@ -56,6 +56,7 @@ type fixture struct {
 	logs   *observer.ObservedLogs
 	reg    *prometheus.Registry
 	schema func(operation, status, contentType string) *jsonschema.Schema
+	paths  object // of the OpenAPI document
 
 	admin string // a key for everything
 }
@@ -249,47 +250,41 @@ func (f *fixture) secret(what, text string, r request) {
 // operation is the path of a request's operation in the OpenAPI document, or "".
 func (f *fixture) operation(r request) string {
 	parts := strings.Split(strings.SplitN(r.path, "?", 2)[0], "/")
-	switch {
-	case strings.HasPrefix(r.path, "/api/push") && r.method == http.MethodPost:
-		return f.ifOpen("/paths/~1api~1push/post")
-	case r.path == "/api/stat/app" && r.method == http.MethodGet:
-		return f.ifOpen("/paths/~1api~1stat~1app/get")
-	case len(parts) < 5 || parts[1] != "v1" || parts[2] != "apps":
-		return ""
-	case len(parts) == 5 && parts[4] == "devices" && r.method == http.MethodPost:
-		return "/paths/~1v1~1apps~1{app}~1devices/post"
-	case len(parts) == 6 && parts[4] == "devices" && r.method != http.MethodPost && r.method != http.MethodPatch:
-		return "/paths/~1v1~1apps~1{app}~1devices~1{token}/" + strings.ToLower(r.method)
-	case len(parts) == 5 && parts[4] == "campaigns" && (r.method == http.MethodGet || r.method == http.MethodPost):
-		return "/paths/~1v1~1apps~1{app}~1campaigns/" + strings.ToLower(r.method)
-	case len(parts) == 6 && parts[4] == "campaigns" && (r.method == http.MethodGet || r.method == http.MethodPatch):
-		return "/paths/~1v1~1apps~1{app}~1campaigns~1{id}/" + strings.ToLower(r.method)
-	case len(parts) == 7 && parts[4] == "campaigns" && r.method == http.MethodPost:
-		return "/paths/~1v1~1apps~1{app}~1campaigns~1{id}~1" + parts[6] + "/post"
-	case len(parts) == 5 && parts[4] == "notifications" && r.method == http.MethodPost:
-		return "/paths/~1v1~1apps~1{app}~1notifications/post"
-	case len(parts) == 6 && parts[4] == "notifications" && parts[5] == "batch" && r.method == http.MethodPost:
-		return "/paths/~1v1~1apps~1{app}~1notifications~1batch/post"
-	case len(parts) == 6 && parts[4] == "notifications" && r.method == http.MethodGet:
-		return "/paths/~1v1~1apps~1{app}~1notifications~1{id}/get"
-	case len(parts) == 7 && parts[4] == "users" && r.method == http.MethodGet:
-		return "/paths/~1v1~1apps~1{app}~1users~1{user}~1devices/get"
+	best, params := "", len(parts)
+	for path, item := range f.paths {
+		if _, ok := dict(item)[strings.ToLower(r.method)]; !ok {
+			continue
+		}
+		// Of two that fit, the one with fewer parameters is meant.
+		if n, ok := fits(strings.Split(path, "/"), parts); ok && n < params {
+			best, params = "/paths/"+strings.ReplaceAll(path, "/", "~1")+"/"+strings.ToLower(r.method), n
+		}
 	}
-	return ""
+	return best
 }
 
-// ifOpen is the operation if the document has gorush's.
-func (f *fixture) ifOpen(operation string) string {
-	if _, open := dict(dict(f.openAPI())["paths"])["/api/push"]; !open {
-		return ""
+// fits reports whether a path is one of a route's, and how many of its parts are
+// parameters.
+func fits(route, path []string) (params int, ok bool) {
+	if len(route) != len(path) {
+		return 0, false
 	}
-	return operation
+	for i, part := range route {
+		switch {
+		case strings.HasPrefix(part, "{") && path[i] != "":
+			params++
+		case part != path[i]:
+			return 0, false
+		}
+	}
+	return params, true
 }
 
 // readSchemas compiles schemas of the served document.
 func (f *fixture) readSchemas() func(operation, status, contentType string) *jsonschema.Schema {
 	f.t.Helper()
 	doc := f.openAPI()
+	f.paths = dict(dict(doc)["paths"])
 	c := jsonschema.NewCompiler()
 	c.AssertFormat()
 	if err := c.AddResource("http://api/openapi.json", doc); err != nil {

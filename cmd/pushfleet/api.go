@@ -93,14 +93,14 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 		return err
 	}
 	defer spans.stop()
-	queue := new(apiQueue)
+	queue := &apiQueue{set: set}
 	var gorush *api.Gorush
 	if g := cfg.API.Gorush; g.Enabled {
 		gorush = &api.Gorush{Key: g.APIKey.Reveal(), App: g.App, MaxNotifications: g.MaxNotifications}
 	}
 	door, err := api.New(api.Config{
 		Keys: set, Registrations: set, TokenSet: set, Campaigns: queue, Totals: set, Queue: queue, Jobs: set, Apps: apps,
-		Gorush: gorush, Fleet: queue,
+		Gorush: gorush, Fleet: queue, Fuses: queue,
 		RateLimit: cfg.API.RateLimit, MaxBatchBytes: int64(cfg.API.MaxBatchBytes),
 		Version: version, Logger: log, Audit: audit, Metrics: reg, Tracer: spans.tracer("api"), Now: day.Now,
 	})

@@ -12,6 +12,7 @@ import (
 	"github.com/pushfleet/pushfleet/campaign"
 	"github.com/pushfleet/pushfleet/config"
 	"github.com/pushfleet/pushfleet/job"
+	"github.com/pushfleet/pushfleet/store"
 	"github.com/pushfleet/pushfleet/stream"
 )
 
@@ -19,11 +20,13 @@ var _ interface {
 	api.Campaigns
 	api.Queue
 	api.Fleet
+	api.Fuses
 } = (*apiQueue)(nil)
 
 // apiQueue is JetStream, where notifications are handed in and campaigns are kept, once
 // it has been reached: devices are served without it.
 type apiQueue struct {
+	set     *store.Store
 	streams atomic.Pointer[stream.Streams]
 }
 

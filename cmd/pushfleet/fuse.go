@@ -7,14 +7,13 @@ import (
 	"io"
 	"os"
 	"os/user"
-	"slices"
-	"strings"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"github.com/pushfleet/pushfleet/api"
 	"github.com/pushfleet/pushfleet/config"
 	"github.com/pushfleet/pushfleet/device"
 	"github.com/pushfleet/pushfleet/feedback"
@@ -66,51 +65,17 @@ func newFuseList(g *globals) *cobra.Command {
 	return cmd
 }
 
-// shownFuse is a fuse as `fuse list` prints it.
-type shownFuse struct {
-	App         string     `json:"app"`
-	Environment string     `json:"environment"`
-	Tripped     bool       `json:"tripped"`
-	TrippedAt   *time.Time `json:"tripped_at,omitempty"`
-	TrippedBy   string     `json:"tripped_by,omitempty"`
-	Rejected    int        `json:"rejected,omitempty"` // of sent: why it tripped
-	Sent        int        `json:"sent,omitempty"`
-	Undone      bool       `json:"undone,omitempty"`
-	ResetAt     *time.Time `json:"reset_at,omitempty"`
-	ResetBy     string     `json:"reset_by,omitempty"`
-}
-
 // fusesOf returns a fuse for each app and environment that is configured, and
 // whatever else has tripped before.
-func fusesOf(cfg *config.Config, entries []stream.Fuse) []shownFuse {
-	list := make([]shownFuse, 0, len(entries))
-	seen := make(map[[2]string]bool)
-	for _, e := range entries {
-		s := shownFuse{
-			App: e.App, Environment: e.Environment.String(), Tripped: e.Tripped, TrippedBy: e.TrippedBy,
-			Rejected: e.Rejected, Sent: e.Sent, Undone: e.Undone, ResetBy: e.ResetBy,
-		}
-		if !e.TrippedAt.IsZero() {
-			s.TrippedAt = &e.TrippedAt
-		}
-		if !e.ResetAt.IsZero() {
-			s.ResetAt = &e.ResetAt
-		}
-		list = append(list, s)
-		seen[[2]string{s.App, s.Environment}] = true
-	}
+func fusesOf(cfg *config.Config, entries []stream.Fuse) []api.Fuse {
+	apps := make(map[string]device.Environment, len(cfg.Apps))
 	for name, app := range cfg.Apps {
-		if env := app.Environment.String(); !seen[[2]string{name, env}] {
-			list = append(list, shownFuse{App: name, Environment: env})
-		}
+		apps[name] = app.Environment
 	}
-	slices.SortFunc(list, func(a, b shownFuse) int {
-		return strings.Compare(a.App+" "+a.Environment, b.App+" "+b.Environment)
-	})
-	return list
+	return api.FusesOf(entries, apps)
 }
 
-func printFuses(list []shownFuse, output string, out io.Writer) error {
+func printFuses(list []api.Fuse, output string, out io.Writer) error {
 	if output == "json" {
 		enc := json.NewEncoder(out)
 		enc.SetIndent("", "  ")
