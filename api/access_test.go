@@ -39,6 +39,10 @@ var access = map[string]struct {
 	"GET /v1/apps":                                  {[]api.Scope{api.ScopeSend, api.ScopeDevices, api.ScopeCampaigns, api.ScopeRead}, ""},
 	"GET /v1/apps/{app}/fuses":                      {[]api.Scope{api.ScopeRead}, ""},
 	"POST /v1/apps/{app}/fuses/{environment}/reset": {[]api.Scope{api.ScopeAdmin}, "fuse.reset"},
+	"GET /v1/apps/{app}/dead-letters":               {[]api.Scope{api.ScopeRead}, ""},
+	"GET /v1/apps/{app}/dead-letters/{sequence}":    {[]api.Scope{api.ScopeRead}, ""},
+	"POST /v1/apps/{app}/dead-letters/redrive":      {[]api.Scope{api.ScopeAdmin}, "dead-letter.redrive"},
+	"POST /v1/apps/{app}/dead-letters/purge":        {[]api.Scope{api.ScopeAdmin}, "dead-letter.purge"},
 	"POST /api/push":                                {[]api.Scope{api.ScopeSend}, ""},
 	"GET /api/stat/app":                             {[]api.Scope{api.ScopeSend, api.ScopeRead}, ""},
 }

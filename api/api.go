@@ -46,6 +46,8 @@ type Config struct {
 
 	// Fuses is where fuses are kept. nil: there are no routes for them.
 	Fuses Fuses
+	// DeadLetters is where dead letters are. nil: there are no routes for them.
+	DeadLetters DeadLetters
 
 	Apps map[string]App // by name; not changed afterwards
 
@@ -87,6 +89,7 @@ type API struct {
 	single     strictjson.Object[device.Registration] // of a PUT
 	item       strictjson.Object[device.Registration] // of a batch
 
+	workTime    time.Duration // of requests that redrive or purge
 	gorush      strictjson.Object[gorushNotification]
 	gorushCount atomic.Int64 // device tokens that came through its door
 	document    []byte       // OpenAPI
@@ -143,7 +146,8 @@ func New(cfg Config) (*API, error) {
 	}
 	a := &API{
 		cfg: cfg, mux: http.NewServeMux(), keyring: newKeyring(cfg.Keys, cfg.RateLimit, cfg.Now),
-		logged: rate.Sometimes{First: 1, Interval: time.Second},
+		workTime: workTime,
+		logged:   rate.Sometimes{First: 1, Interval: time.Second},
 	}
 	a.single, a.item = device.RegistrationMembers(&a.zones, false), device.RegistrationMembers(&a.zones, true)
 	if cfg.Gorush != nil {

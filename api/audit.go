@@ -12,7 +12,7 @@ const maxAudited = 128
 // audit leaves a line about a request that changes, or would have changed, what an
 // operator answers for. Of who has no API key there is nothing to say.
 func (a *API) audit(rt *route, c *call, status int, p *Problem) {
-	if rt.audit == "" || c.key == nil {
+	if rt.audit == "" || c.key == nil || c.unaudited {
 		return
 	}
 	result, app := "done", c.appName

@@ -33,8 +33,10 @@ type call struct {
 	appName string
 	app     App
 	body    []byte
-	object  string     // for the audit log, where the URL does not name it
-	span    trace.Span // nil: it has none
+	// unaudited: it would only have changed something.
+	unaudited bool
+	object    string     // for the audit log, where the URL does not name it
+	span      trace.Span // nil: it has none
 }
 
 // callTimeout is the patience with all that one request asks of Redis.

@@ -133,6 +133,7 @@ func pathParameters(rt *route) []*huma.Param {
 		"user":  "Your id of the user.",
 		"id":    cmp.Or(rt.pathID, "The campaign's id."),
 
+		"sequence":    "The dead letter's number.",
 		"environment": "The APNs environment: production or sandbox.",
 	}
 	var params []*huma.Param
@@ -143,7 +144,10 @@ func pathParameters(rt *route) []*huma.Param {
 		}
 		name = strings.TrimSuffix(name, "}")
 		s := &huma.Schema{Type: huma.TypeString}
-		if name == "token" {
+		switch name {
+		case "sequence":
+			s.Type = huma.TypeInteger
+		case "token":
 			s.Pattern = "^([0-9a-fA-F]{2}){1,256}$"
 		}
 		params = append(params, &huma.Param{Name: name, In: "path", Required: true, Description: about[name], Schema: s})

@@ -83,9 +83,9 @@ func TestOpenAPI(t *testing.T) {
 	slices.Sort(got)
 	want := []string{
 		"DELETE /v1/apps/{app}/campaigns/{id}", "DELETE /v1/apps/{app}/devices/{token}", "GET /api/stat/app", "GET /openapi.json", "GET /v1/apps", "GET /v1/apps/{app}/campaigns", "GET /v1/apps/{app}/campaigns/{id}",
-		"GET /v1/apps/{app}/devices/{token}", "GET /v1/apps/{app}/fuses", "GET /v1/apps/{app}/notifications/{id}", "GET /v1/apps/{app}/users/{user}/devices", "PATCH /v1/apps/{app}/campaigns/{id}",
+		"GET /v1/apps/{app}/dead-letters", "GET /v1/apps/{app}/dead-letters/{sequence}", "GET /v1/apps/{app}/devices/{token}", "GET /v1/apps/{app}/fuses", "GET /v1/apps/{app}/notifications/{id}", "GET /v1/apps/{app}/users/{user}/devices", "PATCH /v1/apps/{app}/campaigns/{id}",
 		"POST /api/push", "POST /v1/apps/{app}/campaigns", "POST /v1/apps/{app}/campaigns/{id}/cancel", "POST /v1/apps/{app}/campaigns/{id}/pause",
-		"POST /v1/apps/{app}/campaigns/{id}/resume", "POST /v1/apps/{app}/devices", "POST /v1/apps/{app}/fuses/{environment}/reset",
+		"POST /v1/apps/{app}/campaigns/{id}/resume", "POST /v1/apps/{app}/dead-letters/purge", "POST /v1/apps/{app}/dead-letters/redrive", "POST /v1/apps/{app}/devices", "POST /v1/apps/{app}/fuses/{environment}/reset",
 		"POST /v1/apps/{app}/notifications", "POST /v1/apps/{app}/notifications/batch", "PUT /v1/apps/{app}/devices/{token}",
 	}
 	if !slices.Equal(got, want) {
@@ -108,6 +108,7 @@ func everyRoute(c *api.Config, js *testenv.JetStream) {
 	c.Campaigns, c.Totals, c.Queue, c.Jobs = js.Streams, set, js.Streams, set
 	c.Gorush, c.Fleet = &api.Gorush{}, js.Streams
 	c.Fuses = fuses{js.Streams, set}
+	c.DeadLetters = js.Streams
 }
 
 // Every example is as its schema says, and the notifications have one for each body.
@@ -139,7 +140,7 @@ func TestExamples(t *testing.T) {
 				}
 				example, ok := dict(dict(content)["application/json"])["example"]
 				if !ok {
-					if strings.Contains(path, "/notifications") || strings.Contains(path, "/fuses") || path == "/v1/apps" {
+					if strings.Contains(path, "/notifications") || strings.Contains(path, "/fuses") || strings.Contains(path, "/dead-letters") || path == "/v1/apps" {
 						t.Errorf("%s %s%s: got no example, want one", method, path, at)
 					}
 					continue

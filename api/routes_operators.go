@@ -18,7 +18,70 @@ func (a *API) operatorRoutes() []route {
 	if a.cfg.Fuses != nil {
 		list = append(list, a.fuseRoutes()...)
 	}
+	if a.cfg.DeadLetters != nil {
+		list = append(list, a.deadLetterRoutes()...)
+	}
 	return list
+}
+
+// deadLetterRoutes is the list of routes of dead letters.
+func (a *API) deadLetterRoutes() []route {
+	const all = "/v1/apps/{app}/dead-letters"
+	const letter = `"sequence":17,"app":"shop","reason":"PayloadTooLarge","subject":"push.jobs.shop.bulk","root":"order-4711-shipped","recipients":1,"attempts":1,"deliveries":1,` +
+		`"first":"2026-11-24T09:00:00.101Z","last":"2026-11-24T09:00:00.131Z","bytes":71,"redrive_id":"redrive-1f0c9a7d52e3b864"`
+	const counted = `"recipients":2,"stays":0,"again":0,"reasons":[{"reason":"PayloadTooLarge","letters":2,"recipients":2}],"refusals":[],"notes":[],"next":18,"through":240}`
+	const bounded = " A request does a part, within some seconds: while the answer has next, give it as after, with through, to go on. After a 503 repeat the request."
+	texts := reflect.TypeFor[string]()
+	in, out := reflect.TypeFor[DeadLetterChoice](), reflect.TypeFor[DeadLetterResult]()
+	return []route{
+		{
+			method: http.MethodGet, path: all, id: "listDeadLetters",
+			summary: "What was given up",
+			detail:  "The oldest first, without headers and bodies.",
+			scopes:  []Scope{ScopeRead}, handle: a.getDeadLetters,
+			query: []parameter{
+				{name: "reason", about: "Only those with this in their reason, in any case.", of: texts},
+				{name: "campaign", about: "Only those of this campaign.", of: texts},
+				{name: "job", about: "Only those of this job.", of: texts},
+				{name: "newer_than", about: "Only those given up since, such as 12h or 30d.", of: texts},
+				{name: "older_than", about: "Only those given up longer ago.", of: texts},
+				{name: "limit", about: "How many at most, up to 1000. Default 100.", of: reflect.TypeFor[int]()},
+				{name: "after", about: "Only those with a greater number: next of the page before.", of: reflect.TypeFor[uint64]()},
+			},
+			out: reflect.TypeFor[DeadLetterList](), status: http.StatusOK,
+			outExample: `{"dead_letters":[{` + letter + `}],"next":17}`,
+			fails:      []int{422},
+		},
+		{
+			method: http.MethodGet, path: all + "/{sequence}", id: "getDeadLetter",
+			summary: "A whole dead letter, with its headers and its body",
+			detail:  "What may be a device token is shortened to six digits, unless full is true.",
+			scopes:  []Scope{ScopeRead}, handle: a.getDeadLetter,
+			query: []parameter{{name: "full", about: "Show device tokens in full.", of: reflect.TypeFor[bool]()}},
+			out:   reflect.TypeFor[DeadLetter](), status: http.StatusOK,
+			outExample: `{` + letter + `,"headers":{"Push-Reason":["PayloadTooLarge"]},"body":"{\"to\":{\"users\":[\"ada\"]}}"}`,
+			fails:      []int{422},
+		},
+		{
+			method: http.MethodPost, path: all + "/redrive", id: "redriveDeadLetters", audit: "dead-letter.redrive",
+			summary: "Send dead letters once more",
+			detail: "Each is published to where it came from, and deleted once that is stored; however often it is redriven, it is sent once, within a day. " +
+				"Mend the cause first: what is still at fault comes back." + bounded,
+			scopes: []Scope{ScopeAdmin}, body: maxSingle, handle: a.redriveDeadLetters,
+			in: in, out: out, status: http.StatusOK,
+			inExample: `{"reason":"PayloadTooLarge","limit":2}`, outExample: `{"dry_run":false,"letters":2,` + counted,
+			fails: []int{422},
+		},
+		{
+			method: http.MethodPost, path: all + "/purge", id: "purgeDeadLetters", audit: "dead-letter.purge",
+			summary: "Delete dead letters, for good",
+			detail:  "Nothing brings them back: ask for a dry run first." + bounded,
+			scopes:  []Scope{ScopeAdmin}, body: maxSingle, handle: a.purgeDeadLetters,
+			in: in, out: out, status: http.StatusOK,
+			inExample: `{"reason":"PayloadTooLarge","limit":2,"dry_run":true}`, outExample: `{"dry_run":true,"letters":2,` + counted,
+			fails: []int{422},
+		},
+	}
 }
 
 // fuseRoutes is the list of routes of fuses.

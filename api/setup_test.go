@@ -51,6 +51,7 @@ type fixture struct {
 	set    *store.Store
 	redis  redis.UniversalClient
 	server *httptest.Server
+	door   *api.API
 	client *http.Client
 	clock  *clock
 	logs   *observer.ObservedLogs
@@ -90,7 +91,7 @@ func (f *fixture) start(change func(*api.Config)) {
 	if err != nil {
 		f.t.Fatalf("New: %v", err)
 	}
-	f.server = httptest.NewServer(door)
+	f.door, f.server = door, httptest.NewServer(door)
 	f.client = f.server.Client()
 	f.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	f.t.Cleanup(func() {

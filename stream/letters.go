@@ -53,11 +53,20 @@ type DeadLetter struct {
 	Body   []byte              // nil in a page
 }
 
+// GivenUp is when it was given up, as far as that is known.
+func (l *DeadLetter) GivenUp() time.Time {
+	if l.Last.IsZero() {
+		return l.StoredAt
+	}
+	return l.Last
+}
+
 // DeadFilter says which dead letters are meant. The zero value means all.
 type DeadFilter struct {
 	App      string
 	Reason   string // part of the reason, in any case
 	Campaign string
+	Job      string // its id, or that of the one which it continues
 	// Given up from After on and before Before, by when DEAD stored them; zero: no
 	// bound.
 	After, Before time.Time
@@ -66,10 +75,13 @@ type DeadFilter struct {
 
 // IsPrefix reports whether the letters that are meant are the oldest ones of the
 // app, or of all apps, without a gap.
-func (f *DeadFilter) IsPrefix() bool { return f.Reason == "" && f.Campaign == "" && f.After.IsZero() }
+func (f *DeadFilter) IsPrefix() bool {
+	return f.Reason == "" && f.Campaign == "" && f.Job == "" && f.After.IsZero()
+}
 
 func (f *DeadFilter) means(l *DeadLetter) bool {
 	return (f.Campaign == "" || l.Campaign == f.Campaign) &&
+		(f.Job == "" || l.Root == f.Job || l.ID == f.Job) &&
 		(f.Reason == "" || strings.Contains(strings.ToLower(l.Reason), strings.ToLower(f.Reason))) &&
 		(f.After.IsZero() || !l.StoredAt.Before(f.After))
 }
@@ -124,10 +136,17 @@ const (
 // without their bodies, from place from on, and where the next page begins; 0: there
 // is none. What it needs in memory does not depend on how many there are.
 func (d *DeadLetters) Page(ctx context.Context, f *DeadFilter, from uint64, limit int) (page []DeadLetter, next uint64, err error) {
+	return d.Search(ctx, f, from, limit, 0)
+}
+
+// Search is [DeadLetters.Page] for who has not the time to look at all: it looks at no
+// more than most letters, and the page may have fewer than limit, or none, though others
+// follow. most 0: no bound.
+func (d *DeadLetters) Search(ctx context.Context, f *DeadFilter, from uint64, limit, most int) (page []DeadLetter, next uint64, err error) {
 	if f.App != "" && !ValidName(f.App) {
 		return nil, 0, fmt.Errorf("read dead letters: app %q: must be letters, digits, '-' and '_'", f.App)
 	}
-	r := deadReader{d: d, filter: f, next: max(from, 1), limit: limit}
+	r := deadReader{d: d, filter: f, next: max(from, 1), limit: limit, most: most}
 	for try := 1; ; try++ {
 		at := r.next
 		done, err := r.read(ctx)
@@ -156,6 +175,8 @@ type deadReader struct {
 	filter *DeadFilter
 	next   uint64 // place that is read next
 	limit  int
+	most   int // letters that are looked at; 0: no bound
+	looked int
 	page   []DeadLetter
 	end    uint64 // once done: where the next page begins
 }
@@ -230,6 +251,11 @@ func (r *deadReader) take(l *DeadLetter) (done bool) {
 	if r.filter.isPast(l) {
 		return true
 	}
+	if r.most > 0 && r.looked == r.most {
+		r.end = l.Sequence
+		return true
+	}
+	r.looked++
 	if !r.filter.means(l) {
 		r.next = l.Sequence + 1
 		return false

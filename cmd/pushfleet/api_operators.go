@@ -31,3 +31,11 @@ func (q *apiQueue) ResetFuse(ctx context.Context, app string, env device.Environ
 	}
 	return feedback.NewFuse(feedback.FuseConfig{Streams: s, Store: q.set, Name: "api"}).Reset(ctx, app, env, by)
 }
+
+func (q *apiQueue) DeadLetters(ctx context.Context) (*stream.DeadLetters, error) {
+	s, err := q.reach()
+	if err != nil {
+		return nil, err
+	}
+	return s.DeadLetters(ctx)
+}

@@ -21,6 +21,7 @@ var _ interface {
 	api.Queue
 	api.Fleet
 	api.Fuses
+	api.DeadLetters
 } = (*apiQueue)(nil)
 
 // apiQueue is JetStream, where notifications are handed in and campaigns are kept, once

@@ -1,27 +1,22 @@
 package main
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"maps"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
 	"unicode"
-	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 
-	"github.com/pushfleet/pushfleet/config"
-	"github.com/pushfleet/pushfleet/job"
+	"github.com/pushfleet/pushfleet/api"
 	"github.com/pushfleet/pushfleet/stream"
 )
 
@@ -45,7 +40,7 @@ func newDeadLetterList(g *globals) *cobra.Command {
 			if err := s.read(nil, time.Now()); err != nil {
 				return err
 			}
-			return withDead(cmd.Context(), g, func(ctx context.Context, _ *config.Config, _ *stream.Streams, d *stream.DeadLetters) error {
+			return withDead(cmd.Context(), g, func(ctx context.Context, d *stream.DeadLetters) error {
 				return listLetters(ctx, d, &s, limit, output, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			})
 		},
@@ -59,11 +54,11 @@ func newDeadLetterList(g *globals) *cobra.Command {
 
 // listLetters prints letters as they are read: there may be a million.
 func listLetters(ctx context.Context, d *stream.DeadLetters, s *selection, limit int, output string, out, notes io.Writer) error {
-	if err := s.bound(ctx, d); err != nil {
+	if err := d.Bound(ctx, &s.Filter); err != nil {
 		return err
 	}
 	printed := 0
-	err := s.each(ctx, d, func(l *stream.DeadLetter) error {
+	err := d.Each(ctx, &s.DeadSelection, func(l *stream.DeadLetter) error {
 		if limit > 0 && printed == limit {
 			return errEnough
 		}
@@ -91,55 +86,8 @@ func listLetters(ctx context.Context, d *stream.DeadLetters, s *selection, limit
 	return nil
 }
 
-// shownLetter is a dead letter as the commands print it.
-type shownLetter struct {
-	Sequence   uint64              `json:"sequence"`
-	App        string              `json:"app"`
-	Reason     string              `json:"reason"`
-	Subject    string              `json:"subject,omitempty"`
-	Campaign   string              `json:"campaign,omitempty"`
-	Root       string              `json:"root,omitempty"`       // id of the job, or of the first one of it
-	ID         string              `json:"id,omitempty"`         // of a job that was redriven
-	Recipients int                 `json:"recipients,omitempty"` // absent: not known
-	Attempts   int                 `json:"attempts,omitempty"`
-	Deliveries int                 `json:"deliveries,omitempty"`
-	First      *time.Time          `json:"first,omitempty"`
-	Last       *time.Time          `json:"last,omitempty"`
-	Expires    *time.Time          `json:"expires,omitempty"`
-	Cut        string              `json:"cut,omitempty"`
-	Bytes      int                 `json:"bytes"`
-	RedriveID  string              `json:"redrive_id"`
-	Refusal    string              `json:"refusal,omitempty"` // why it cannot be redriven
-	Headers    map[string][]string `json:"headers,omitempty"` // of show
-	Body       *string             `json:"body,omitempty"`    // of show
-}
-
-func showLetter(l *stream.DeadLetter) shownLetter {
-	when := func(t time.Time) *time.Time {
-		if t.IsZero() {
-			return nil
-		}
-		t = t.UTC()
-		return &t
-	}
-	return shownLetter{
-		Sequence: l.Sequence, App: l.App, Reason: l.Reason, Subject: l.Subject, Campaign: l.Campaign, Root: l.Root, ID: l.ID,
-		Recipients: l.Recipients, Attempts: l.Attempts, Deliveries: l.Deliveries,
-		First: when(l.First), Last: when(cmpTime(l.Last, l.StoredAt)), Expires: when(l.Expires),
-		Cut: l.Cut, Bytes: l.Bytes, RedriveID: l.RedriveID, Refusal: l.Refusal(time.Now()),
-	}
-}
-
-// cmpTime returns the first time that is set.
-func cmpTime(a, b time.Time) time.Time {
-	if a.IsZero() {
-		return b
-	}
-	return a
-}
-
 func printLetterJSON(out io.Writer, l *stream.DeadLetter, first bool) error {
-	text, err := json.MarshalIndent(showLetter(l), "  ", "  ")
+	text, err := json.MarshalIndent(api.DeadLetterOf(l, time.Now(), true), "  ", "  ")
 	if err != nil {
 		return fmt.Errorf("print: %w", err)
 	}
@@ -163,8 +111,8 @@ func printLetterRow(out io.Writer, l *stream.DeadLetter, first bool) {
 	if l.Recipients > 0 {
 		recipients = strconv.Itoa(l.Recipients)
 	}
-	fmt.Fprintf(out, row, l.Sequence, l.App, cmpTime(l.Last, l.StoredAt).UTC().Format(time.DateTime), recipients, l.Attempts,
-		printable(cmp.Or(l.Root, l.ID, "-")), shorten(l.Reason, tallyReason))
+	fmt.Fprintf(out, row, l.Sequence, l.App, l.GivenUp().UTC().Format(time.DateTime), recipients, l.Attempts,
+		printable(cmp.Or(l.Root, l.ID, "-")), shorten(l.Reason, stream.DeadCountReason))
 }
 
 // shorten cuts text to so many bytes, and leaves what a terminal can show.
@@ -204,10 +152,10 @@ shortened to six digits unless --full is given.`,
 			if err := s.read(args, time.Now()); err != nil {
 				return err
 			}
-			return withDead(cmd.Context(), g, func(ctx context.Context, _ *config.Config, _ *stream.Streams, d *stream.DeadLetters) error {
-				l, err := d.Letter(ctx, s.sequences[0])
+			return withDead(cmd.Context(), g, func(ctx context.Context, d *stream.DeadLetters) error {
+				l, err := d.Letter(ctx, s.Sequences[0])
 				if errors.Is(err, stream.ErrNoLetter) {
-					return fmt.Errorf("there is no dead letter %d: it was redriven or purged, or never there", s.sequences[0])
+					return fmt.Errorf("there is no dead letter %d: it was redriven or purged, or never there", s.Sequences[0])
 				}
 				if err != nil {
 					return err
@@ -222,23 +170,7 @@ shortened to six digits unless --full is given.`,
 }
 
 func printLetter(out io.Writer, l *stream.DeadLetter, full bool, output string) error {
-	shown := showLetter(l)
-	body := bodyText(l.Body, full)
-	shown.Headers = make(map[string][]string, len(l.Header))
-	for name, values := range l.Header {
-		shown.Headers[name] = slices.Clone(values)
-	}
-	if !full {
-		hide := hideTokens()
-		body = hide(body)
-		shown.Reason = hide(shown.Reason)
-		for _, values := range shown.Headers {
-			for i := range values {
-				values[i] = hide(values[i])
-			}
-		}
-	}
-	shown.Body = &body
+	shown := api.WholeDeadLetterOf(l, time.Now(), full)
 	if output == "json" {
 		return printJSON(out, shown)
 	}
@@ -278,37 +210,6 @@ func printLetter(out io.Writer, l *stream.DeadLetter, full bool, output string) 
 			fmt.Fprintf(out, "  %s: %s\n", printable(name), printable(value))
 		}
 	}
-	fmt.Fprintf(out, "\nbody, %d bytes:\n%s\n", shown.Bytes, printable(body))
+	fmt.Fprintf(out, "\nbody, %d bytes:\n%s\n", shown.Bytes, printable(*shown.Body))
 	return nil
-}
-
-// bodyText makes a body readable: the compact form of a job becomes JSON, and
-// what is no text a dump, which needs full: it may hold device tokens.
-func bodyText(body []byte, full bool) string {
-	if len(body) > 0 && !utf8.Valid(body) {
-		j, err := job.Parse(body)
-		if err != nil {
-			if full {
-				return hex.Dump(body)
-			}
-			return "(not text: --full shows it)"
-		}
-		if body, err = j.MarshalJSON(); err != nil {
-			return "(not text: --full shows it)"
-		}
-	}
-	var indented bytes.Buffer
-	if json.Indent(&indented, body, "", "  ") == nil {
-		return indented.String()
-	}
-	return string(body)
-}
-
-// hideTokens returns a function that shortens what may be a device token: twenty
-// bytes in hex and more, also in groups, which leaves UUIDs alone.
-func hideTokens() func(string) string {
-	token := regexp.MustCompile(`[0-9A-Fa-f]{2}(?:[ :-]?[0-9A-Fa-f]{2}){19,}`)
-	return func(text string) string {
-		return token.ReplaceAllStringFunc(text, func(found string) string { return found[:6] + "…" })
-	}
 }

@@ -8,13 +8,10 @@ import (
 	"io"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/pushfleet/pushfleet/config"
-	"github.com/pushfleet/pushfleet/job"
 	"github.com/pushfleet/pushfleet/stream"
 )
 
@@ -28,8 +25,7 @@ type redriving struct {
 	rate        int // recipients a second; 0: no bound
 	dryRun, yes bool
 
-	now     time.Time
-	refused map[string]string // app -> why none of its letters can be redriven
+	redriver *stream.Redriver
 }
 
 func newDeadLetterRedrive(g *globals) *cobra.Command {
@@ -50,16 +46,15 @@ thousand of them.`,
   pushfleet dead-letter redrive --app shop --reason PayloadTooLarge --dry-run
   pushfleet dead-letter redrive --app shop --reason "unknown app" --rate 500 --yes`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			r.now = time.Now()
-			if err := r.choose(args, r.now); err != nil {
+			if err := r.choose(args, time.Now()); err != nil {
 				return err
 			}
 			g.about(r.described())
 			if r.rate < 0 {
 				return usagef("--rate: must be 0 (no bound) or more, got %d", r.rate)
 			}
-			return withDead(cmd.Context(), g, func(ctx context.Context, _ *config.Config, streams *stream.Streams, d *stream.DeadLetters) error {
-				return r.run(ctx, streams, d, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
+			return withDead(cmd.Context(), g, func(ctx context.Context, d *stream.DeadLetters) error {
+				return r.run(ctx, d, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 			})
 		},
 	}
@@ -72,25 +67,25 @@ thousand of them.`,
 	return cmd
 }
 
-func (r *redriving) run(ctx context.Context, streams *stream.Streams, d *stream.DeadLetters, in io.Reader, out, progress io.Writer) error {
-	if err := r.bound(ctx, d); err != nil {
-		return err
-	}
-	notes, err := r.lookAtWorkers(ctx, streams)
+func (r *redriving) run(ctx context.Context, d *stream.DeadLetters, in io.Reader, out, progress io.Writer) error {
+	err := d.Bound(ctx, &r.Filter)
 	if err != nil {
 		return err
 	}
-	var goes, stays tally
+	if r.redriver, err = d.Redriver(ctx, time.Now()); err != nil {
+		return err
+	}
+	var goes, stays stream.DeadTally
 	total := 0
 	targets := make(map[string]bool)
-	err = r.each(ctx, d, func(l *stream.DeadLetter) error {
-		if why := r.refusal(l); why != "" {
-			stays.add(l, "stays: "+why)
+	err = d.Each(ctx, &r.DeadSelection, func(l *stream.DeadLetter) error {
+		if why := r.redriver.Refusal(l); why != "" {
+			stays.Add(l, "stays: "+why)
 			return nil
 		}
-		goes.add(l, l.Reason)
+		goes.Add(l, l.Reason)
 		total += weight(l)
-		if len(targets) < tallyRows {
+		if len(targets) < stream.DeadCounts {
 			targets[l.Subject] = true
 		}
 		return nil
@@ -99,10 +94,10 @@ func (r *redriving) run(ctx context.Context, streams *stream.Streams, d *stream.
 		return err
 	}
 	printTally(out, &goes, &stays)
-	for _, note := range notes(slices.Sorted(maps.Keys(targets))) {
+	for _, note := range r.redriver.Notes(slices.Sorted(maps.Keys(targets))) {
 		fmt.Fprintln(out, "note: "+note)
 	}
-	if goes.letters == 0 {
+	if goes.Letters == 0 {
 		fmt.Fprintln(out, "nothing to redrive")
 		return r.left(&stays)
 	}
@@ -110,73 +105,25 @@ func (r *redriving) run(ctx context.Context, streams *stream.Streams, d *stream.
 	if r.rate > 0 {
 		took = fmt.Sprintf(", in about %s", paced(total, r.rate).Round(time.Second))
 	}
-	fmt.Fprintf(out, "%s to redrive%s\n", plural(goes.letters, "letter", "letters"), took)
+	fmt.Fprintf(out, "%s to redrive%s\n", plural(goes.Letters, "letter", "letters"), took)
 	if r.dryRun {
 		return nil
 	}
 	if err := confirm(in, progress, r.yes, "Redrive them?"); err != nil {
 		return err
 	}
-	if err := r.redrive(ctx, d, goes.letters, out, progress); err != nil {
+	if err := r.redrive(ctx, d, goes.Letters, out, progress); err != nil {
 		return err
 	}
 	return r.left(&stays)
 }
 
 // left is the error for letters that were meant and stay.
-func (r *redriving) left(stays *tally) error {
-	if stays.letters == 0 || r.dryRun {
+func (r *redriving) left(stays *stream.DeadTally) error {
+	if stays.Letters == 0 || r.dryRun {
 		return nil
 	}
-	return fmt.Errorf("%s cannot be redriven and stay: see above, and dead-letter purge", plural(stays.letters, "letter", "letters"))
-}
-
-// refusal returns why a letter stays, or "".
-func (r *redriving) refusal(l *stream.DeadLetter) string {
-	if why := l.Refusal(r.now); why != "" {
-		return why
-	}
-	if l.IsPost() {
-		return "" // workers have nothing to do with it
-	}
-	app, _ := l.Target()
-	return r.refused[app]
-}
-
-// lookAtWorkers learns what the workers that run will make of redriven jobs. The
-// notes are about the subjects that letters go back to.
-func (r *redriving) lookAtWorkers(ctx context.Context, streams *stream.Streams) (notes func(subjects []string) []string, err error) {
-	present, err := streams.Present(ctx)
-	if err != nil {
-		return nil, err
-	}
-	known := make(map[string]bool)
-	r.refused = make(map[string]string)
-	for _, p := range present {
-		for _, app := range p.Apps {
-			known[app] = true
-			if !p.Redriven {
-				r.refused[app] = fmt.Sprintf("a worker of version %s would drop it as a duplicate: upgrade that first", cmp.Or(p.Version, "unknown"))
-			}
-		}
-	}
-	return func(subjects []string) (list []string) {
-		if len(present) == 0 {
-			return []string{"no worker is running: jobs wait until one is"}
-		}
-		for _, subject := range subjects {
-			l := stream.DeadLetter{Subject: subject}
-			app, lane := l.Target()
-			if l.IsPost() {
-				list = append(list, fmt.Sprintf("POSTs go to app %s's webhook: they wait for a week for an API process that knows it", app))
-			} else if _, err := job.ParseLane(lane); err != nil {
-				list = append(list, fmt.Sprintf("there is no lane %q: its letters come back", lane))
-			} else if !known[app] {
-				list = append(list, fmt.Sprintf("no worker knows app %s: its letters come back after a minute, as unknown app", app))
-			}
-		}
-		return slices.Compact(list)
-	}, nil
+	return fmt.Errorf("%s cannot be redriven and stay: see above, and dead-letter purge", plural(stays.Letters, "letter", "letters"))
 }
 
 // redrive redrives what is meant, letter by letter.
@@ -184,8 +131,8 @@ func (r *redriving) redrive(ctx context.Context, d *stream.DeadLetters, total in
 	b := newBar(progress, total, "redrive", "letters", false)
 	pace := pacer{rate: r.rate}
 	letters, recipients, again := 0, 0, 0
-	err := r.each(ctx, d, func(l *stream.DeadLetter) error {
-		if r.refusal(l) != "" {
+	err := d.Each(ctx, &r.DeadSelection, func(l *stream.DeadLetter) error {
+		if r.redriver.Refusal(l) != "" {
 			return nil
 		}
 		if err := pace.wait(ctx, weight(l)); err != nil {
@@ -193,16 +140,12 @@ func (r *redriving) redrive(ctx context.Context, d *stream.DeadLetters, total in
 		}
 		one, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadTimeout)
 		defer cancel()
-		whole, err := d.Letter(one, l.Sequence)
+		done, err := r.redriver.Redrive(one, l)
 		if errors.Is(err, stream.ErrNoLetter) {
 			again++ // somebody else was faster
 			b.add(1)
 			return nil
 		}
-		if err != nil {
-			return err
-		}
-		done, err := d.Redrive(one, whole)
 		if done.ID != "" {
 			letters, recipients = letters+1, recipients+l.Recipients
 			b.add(1)
@@ -266,19 +209,17 @@ func paced(n, rate int) time.Duration {
 }
 
 // printTally prints what is meant, most first.
-func printTally(out io.Writer, tallies ...*tally) {
-	var rows []*tallyRow
+func printTally(out io.Writer, tallies ...*stream.DeadTally) {
+	var rows []stream.DeadCount
 	for _, t := range tallies {
-		rows = slices.AppendSeq(rows, maps.Values(t.rows))
+		rows = append(rows, t.Counts()...)
 	}
-	slices.SortFunc(rows, func(a, b *tallyRow) int {
-		return cmp.Or(cmp.Compare(b.letters, a.letters), strings.Compare(a.app+" "+a.reason, b.app+" "+b.reason))
-	})
+	slices.SortStableFunc(rows, func(a, b stream.DeadCount) int { return cmp.Compare(b.Letters, a.Letters) })
 	if len(rows) > 0 {
 		fmt.Fprintf(out, "%10s  %10s  %-12s  %s\n", "LETTERS", "RECIPIENTS", "APP", "REASON")
 	}
 	for _, row := range rows {
-		fmt.Fprintf(out, "%10d  %10d  %-12s  %s\n", row.letters, row.recipients, cmp.Or(row.app, "-"), row.reason)
+		fmt.Fprintf(out, "%10d  %10d  %-12s  %s\n", row.Letters, row.Recipients, cmp.Or(row.App, "-"), printable(row.Reason))
 	}
 }
 
@@ -302,7 +243,7 @@ func newDeadLetterPurge(g *globals) *cobra.Command {
 				return err
 			}
 			g.about(p.described())
-			return withDead(cmd.Context(), g, func(ctx context.Context, _ *config.Config, _ *stream.Streams, d *stream.DeadLetters) error {
+			return withDead(cmd.Context(), g, func(ctx context.Context, d *stream.DeadLetters) error {
 				return p.run(ctx, d, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 			})
 		},
@@ -316,13 +257,13 @@ func newDeadLetterPurge(g *globals) *cobra.Command {
 }
 
 func (p *purging) run(ctx context.Context, d *stream.DeadLetters, in io.Reader, out, progress io.Writer) error {
-	if err := p.bound(ctx, d); err != nil {
+	if err := d.Bound(ctx, &p.Filter); err != nil {
 		return err
 	}
-	var meant tally
+	var meant stream.DeadTally
 	last := uint64(0)
-	err := p.each(ctx, d, func(l *stream.DeadLetter) error {
-		meant.add(l, l.Reason)
+	err := d.Each(ctx, &p.DeadSelection, func(l *stream.DeadLetter) error {
+		meant.Add(l, l.Reason)
 		last = max(last, l.Sequence)
 		return nil
 	})
@@ -330,24 +271,24 @@ func (p *purging) run(ctx context.Context, d *stream.DeadLetters, in io.Reader, 
 		return err
 	}
 	printTally(out, &meant)
-	fmt.Fprintf(out, "%s to delete\n", plural(meant.letters, "letter", "letters"))
-	if p.dryRun || meant.letters == 0 {
+	fmt.Fprintf(out, "%s to delete\n", plural(meant.Letters, "letter", "letters"))
+	if p.dryRun || meant.Letters == 0 {
 		return nil
 	}
 	if err := confirm(in, progress, p.yes, "Delete them, for good?"); err != nil {
 		return err
 	}
-	if len(p.sequences) == 0 && p.filter.IsPrefix() {
+	if len(p.Sequences) == 0 && p.Filter.IsPrefix() {
 		// The server does it at once, instead of a call for each.
-		if err := d.DeleteThrough(ctx, p.filter.App, last); err != nil {
+		if err := d.DeleteThrough(ctx, p.Filter.App, last); err != nil {
 			return err
 		}
-		fmt.Fprintf(out, "deleted %s\n", plural(meant.letters, "letter", "letters"))
+		fmt.Fprintf(out, "deleted %s\n", plural(meant.Letters, "letter", "letters"))
 		return nil
 	}
-	b := newBar(progress, meant.letters, "purge", "letters", false)
+	b := newBar(progress, meant.Letters, "purge", "letters", false)
 	deleted := 0
-	err = p.each(ctx, d, func(l *stream.DeadLetter) error {
+	err = d.Each(ctx, &p.DeadSelection, func(l *stream.DeadLetter) error {
 		one, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadTimeout)
 		defer cancel()
 		was, err := d.Delete(one, l.Sequence)

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -18,6 +17,7 @@ import (
 
 	"github.com/pushfleet/pushfleet/config"
 	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/internal/strictjson"
 	"github.com/pushfleet/pushfleet/store"
 )
 
@@ -261,17 +261,8 @@ func parseWhen(s string, now time.Time) (time.Time, error) {
 
 // parseLong reads a duration of at least a second, also in days: 270d.
 func parseLong(s string) (time.Duration, error) {
-	const mostDays = 36500
-	var d time.Duration
-	if days, ok := strings.CutSuffix(s, "d"); ok {
-		n, err := strconv.Atoi(days)
-		if err != nil || n < 1 || n > mostDays {
-			return 0, fmt.Errorf("must be a duration such as 36h or 270d, got %q", s)
-		}
-		return time.Duration(n) * 24 * time.Hour, nil
-	}
-	d, err := time.ParseDuration(s)
-	if err != nil || d < time.Second {
+	d, ok := strictjson.ParseLong(s)
+	if !ok {
 		return 0, fmt.Errorf("must be a duration such as 36h or 270d, got %q", s)
 	}
 	return d, nil

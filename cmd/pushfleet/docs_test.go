@@ -192,6 +192,8 @@ func TestDocsRequests(t *testing.T) {
 		case method == "POST" && strings.HasSuffix(url, "/notifications"):
 			_, err = job.Parse(body)
 			into = new(api.HandedIn)
+		case method == "POST" && strings.HasSuffix(url, "/dead-letters/redrive"):
+			err, into = strict(body, new(api.DeadLetterChoice)), new(api.DeadLetterResult)
 		case method == "GET" && strings.Contains(url, "/notifications/"):
 			into = new(api.Notification)
 		case !json.Valid(body):

@@ -1,6 +1,7 @@
 package strictjson
 
 import (
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
@@ -84,6 +85,17 @@ func ReadDuration(d *Decoder) (time.Duration, bool) {
 
 // DurationSchema has the keywords of what [ReadDuration] reads.
 const DurationSchema = `"type":"string","pattern":"^(0|([0-9]+(\\.[0-9]*)?|\\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$"`
+
+// ParseLong reads a duration of at least a second, also in days: 36h, 270d.
+func ParseLong(s string) (_ time.Duration, ok bool) {
+	const mostDays = 36500
+	if days, ok := strings.CutSuffix(s, "d"); ok {
+		n, err := strconv.Atoi(days)
+		return time.Duration(n) * 24 * time.Hour, err == nil && n >= 1 && n <= mostDays
+	}
+	d, err := time.ParseDuration(s)
+	return d, err == nil && d >= time.Second
+}
 
 // DurationText is [time.Duration.String] without the zeros at its end: 4h, not
 // 4h0m0s.
