@@ -43,6 +43,7 @@ var access = map[string]struct {
 	"GET /v1/apps/{app}/dead-letters/{sequence}":    {[]api.Scope{api.ScopeRead}, ""},
 	"POST /v1/apps/{app}/dead-letters/redrive":      {[]api.Scope{api.ScopeAdmin}, "dead-letter.redrive"},
 	"POST /v1/apps/{app}/dead-letters/purge":        {[]api.Scope{api.ScopeAdmin}, "dead-letter.purge"},
+	"GET /v1/apps/{app}/explain":                    {[]api.Scope{api.ScopeRead}, ""},
 	"POST /api/push":                                {[]api.Scope{api.ScopeSend}, ""},
 	"GET /api/stat/app":                             {[]api.Scope{api.ScopeSend, api.ScopeRead}, ""},
 }

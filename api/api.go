@@ -48,6 +48,8 @@ type Config struct {
 	Fuses Fuses
 	// DeadLetters is where dead letters are. nil: there are no routes for them.
 	DeadLetters DeadLetters
+	// Explainer says what became of devices. nil: there is no route for it.
+	Explainer Explainer
 
 	Apps map[string]App // by name; not changed afterwards
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pushfleet/pushfleet/api"
 	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/explain"
 	"github.com/pushfleet/pushfleet/internal/testenv"
 	"github.com/pushfleet/pushfleet/store"
 	"github.com/pushfleet/pushfleet/stream"
@@ -83,7 +84,7 @@ func TestOpenAPI(t *testing.T) {
 	slices.Sort(got)
 	want := []string{
 		"DELETE /v1/apps/{app}/campaigns/{id}", "DELETE /v1/apps/{app}/devices/{token}", "GET /api/stat/app", "GET /openapi.json", "GET /v1/apps", "GET /v1/apps/{app}/campaigns", "GET /v1/apps/{app}/campaigns/{id}",
-		"GET /v1/apps/{app}/dead-letters", "GET /v1/apps/{app}/dead-letters/{sequence}", "GET /v1/apps/{app}/devices/{token}", "GET /v1/apps/{app}/fuses", "GET /v1/apps/{app}/notifications/{id}", "GET /v1/apps/{app}/users/{user}/devices", "PATCH /v1/apps/{app}/campaigns/{id}",
+		"GET /v1/apps/{app}/dead-letters", "GET /v1/apps/{app}/dead-letters/{sequence}", "GET /v1/apps/{app}/devices/{token}", "GET /v1/apps/{app}/explain", "GET /v1/apps/{app}/fuses", "GET /v1/apps/{app}/notifications/{id}", "GET /v1/apps/{app}/users/{user}/devices", "PATCH /v1/apps/{app}/campaigns/{id}",
 		"POST /api/push", "POST /v1/apps/{app}/campaigns", "POST /v1/apps/{app}/campaigns/{id}/cancel", "POST /v1/apps/{app}/campaigns/{id}/pause",
 		"POST /v1/apps/{app}/campaigns/{id}/resume", "POST /v1/apps/{app}/dead-letters/purge", "POST /v1/apps/{app}/dead-letters/redrive", "POST /v1/apps/{app}/devices", "POST /v1/apps/{app}/fuses/{environment}/reset",
 		"POST /v1/apps/{app}/notifications", "POST /v1/apps/{app}/notifications/batch", "PUT /v1/apps/{app}/devices/{token}",
@@ -109,6 +110,7 @@ func everyRoute(c *api.Config, js *testenv.JetStream) {
 	c.Gorush, c.Fleet = &api.Gorush{}, js.Streams
 	c.Fuses = fuses{js.Streams, set}
 	c.DeadLetters = js.Streams
+	c.Explainer = &explain.Explainer{Streams: js.Streams, Set: set}
 }
 
 // Every example is as its schema says, and the notifications have one for each body.
@@ -140,7 +142,7 @@ func TestExamples(t *testing.T) {
 				}
 				example, ok := dict(dict(content)["application/json"])["example"]
 				if !ok {
-					if strings.Contains(path, "/notifications") || strings.Contains(path, "/fuses") || strings.Contains(path, "/dead-letters") || path == "/v1/apps" {
+					if strings.Contains(path, "/notifications") || strings.Contains(path, "/fuses") || strings.Contains(path, "/explain") || strings.Contains(path, "/dead-letters") || path == "/v1/apps" {
 						t.Errorf("%s %s%s: got no example, want one", method, path, at)
 					}
 					continue

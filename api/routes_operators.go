@@ -3,6 +3,8 @@ package api
 import (
 	"net/http"
 	"reflect"
+
+	"github.com/pushfleet/pushfleet/explain"
 )
 
 // operatorRoutes is the list of routes for those who run the fleet.
@@ -20,6 +22,9 @@ func (a *API) operatorRoutes() []route {
 	}
 	if a.cfg.DeadLetters != nil {
 		list = append(list, a.deadLetterRoutes()...)
+	}
+	if a.cfg.Explainer != nil {
+		list = append(list, a.explainRoute())
 	}
 	return list
 }
@@ -109,5 +114,31 @@ func (a *API) fuseRoutes() []route {
 			outExample: `{` + reset + `}`,
 			fails:      []int{422},
 		},
+	}
+}
+
+// explainRoute is the route of explanations.
+func (a *API) explainRoute() route {
+	texts := reflect.TypeFor[string]()
+	return route{
+		method: http.MethodGet, path: "/v1/apps/{app}/explain", id: "explain",
+		summary: "What became of a device in a campaign or in a job, and why",
+		detail: "Of a device token, an installation or each device of a user. It goes by the devices as they are registered now, and by " +
+			"OUTCOMES, which keeps a week. A search ends after some seconds: then the answer has searched_until, to ask again since then.",
+		scopes: []Scope{ScopeRead}, handle: a.getExplanation,
+		query: []parameter{
+			{name: "job", about: "Id of the job. This, or campaign.", of: texts},
+			{name: "campaign", about: "Id of the campaign.", of: texts},
+			{name: "user", about: "Each device of this user. This, or install, or token.", of: texts},
+			{name: "install", about: "The device of this installation of the app.", of: texts},
+			{name: "token", about: "The device token, in hexadecimal.", of: texts},
+			laneParameter(),
+			{name: "since", about: "How far back to search, such as 48h or 7d. Default 24h for a job, and all for a campaign.", of: texts},
+		},
+		out: reflect.TypeFor[explain.Explanation](), status: http.StatusOK,
+		outExample: `{"app":"shop","job":"order-4711-shipped","lane":"transactional","state":"complete","text":"job order-4711-shipped (transactional): complete, with 1 recipients",` +
+			`"devices":[{"token":"8f3a55…","user":"ada","verdict":"rejected","text":"rejected by APNs 2026-11-24 09:00:00 +0000 UTC, sent by worker w1: Unregistered (410)",` +
+			`"outcomes":[{"at":"2026-11-24T09:00:00.131Z","worker":"w1","attempt":1,"result":"rejected","reason":"Unregistered","status":410}]}]}`,
+		fails: []int{409, 422},
 	}
 }

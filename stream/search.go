@@ -11,18 +11,17 @@ import (
 )
 
 // CampaignOutcomes calls each with every outcomes message of all ranges of a campaign
-// that had been stored before the call, in order; left is how many come after it. Those
-// that have aged out of OUTCOMES are gone. The error is each's, or that OUTCOMES cannot
-// be read.
-func (s *Streams) CampaignOutcomes(ctx context.Context, app, id string, each func(data []byte, left uint64) error) error {
+// that had been stored before the call, in order, from since on; zero: from the oldest.
+// left is how many come after it. Those that have aged out of OUTCOMES are gone. The error
+// is each's, or that OUTCOMES cannot be read.
+func (s *Streams) CampaignOutcomes(ctx context.Context, app, id string, since time.Time, each func(data []byte, left uint64) error) error {
 	if err := checkCampaign(app, id); err != nil {
 		return fmt.Errorf("read outcomes of campaign: %w", err)
 	}
-	return s.searchOutcomes(ctx, CampaignOutcomesSubject(app, id), time.Time{}, each)
+	return s.searchOutcomes(ctx, CampaignOutcomesSubject(app, id), since, each)
 }
 
-// LaneOutcomes is [Streams.CampaignOutcomes] for jobs of an app and lane, from since
-// on; zero: from the oldest that OUTCOMES has.
+// LaneOutcomes is [Streams.CampaignOutcomes] for jobs of an app and lane.
 func (s *Streams) LaneOutcomes(ctx context.Context, app string, lane job.Lane, since time.Time, each func(data []byte, left uint64) error) error {
 	if !ValidName(app) {
 		return fmt.Errorf("read outcomes: app %q: must be letters, digits, '-' and '_'", app)

@@ -39,24 +39,25 @@ func TestSearchOutcomes(t *testing.T) {
 		}
 		got = nil
 	}
-	want("nothing is there", js.CampaignOutcomes(ctx, "shop", id, collect))
+	want("nothing is there", js.CampaignOutcomes(ctx, "shop", id, time.Time{}, collect))
 	publish(stream.OutcomesOf{App: "shop", Campaign: id, Range: 1}, "one")
 	publish(stream.OutcomesOf{App: "shop", Campaign: "other", Range: 1}, "other campaign")
 	publish(stream.OutcomesOf{App: "news", Campaign: id, Range: 1}, "other app")
 	publish(stream.OutcomesOf{App: "shop", Lane: job.Bulk}, "job")
 	publish(stream.OutcomesOf{App: "shop", Lane: job.Transactional}, "urgent job")
 	publish(stream.OutcomesOf{App: "shop", Campaign: id, Range: 10}, "ten")
-	want("campaign", js.CampaignOutcomes(ctx, "shop", id, collect), "one 1", "ten 0")
+	want("campaign", js.CampaignOutcomes(ctx, "shop", id, time.Time{}, collect), "one 1", "ten 0")
+	want("campaign, since after", js.CampaignOutcomes(ctx, "shop", id, time.Now().Add(time.Hour), collect))
 	want("lane", js.LaneOutcomes(ctx, "shop", job.Bulk, time.Time{}, collect), "job 0")
 	want("since before", js.LaneOutcomes(ctx, "shop", job.Transactional, time.Now().Add(-time.Hour), collect), "urgent job 0")
 	want("since after", js.LaneOutcomes(ctx, "shop", job.Transactional, time.Now().Add(time.Hour), collect))
 
 	ended := errors.New("ended")
-	if err := js.CampaignOutcomes(ctx, "shop", id, func([]byte, uint64) error { return ended }); !errors.Is(err, ended) {
+	if err := js.CampaignOutcomes(ctx, "shop", id, time.Time{}, func([]byte, uint64) error { return ended }); !errors.Is(err, ended) {
 		t.Errorf("got %v, want %v", err, ended)
 	}
 	for _, app := range []string{"*", "", ">"} {
-		if err := js.CampaignOutcomes(ctx, app, id, collect); err == nil {
+		if err := js.CampaignOutcomes(ctx, app, id, time.Time{}, collect); err == nil {
 			t.Errorf("campaign of app %q: got no error", app)
 		}
 		if err := js.LaneOutcomes(ctx, app, job.Bulk, time.Time{}, collect); err == nil {

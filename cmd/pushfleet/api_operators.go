@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/explain"
 	"github.com/pushfleet/pushfleet/feedback"
 	"github.com/pushfleet/pushfleet/stream"
 )
@@ -38,4 +39,12 @@ func (q *apiQueue) DeadLetters(ctx context.Context) (*stream.DeadLetters, error)
 		return nil, err
 	}
 	return s.DeadLetters(ctx)
+}
+
+func (q *apiQueue) Explain(ctx context.Context, question *explain.Question) (*explain.Explanation, error) {
+	s, err := q.reach()
+	if err != nil {
+		return nil, err
+	}
+	return (&explain.Explainer{Streams: s, Set: q.set}).Explain(ctx, question)
 }

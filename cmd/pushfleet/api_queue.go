@@ -22,6 +22,7 @@ var _ interface {
 	api.Fleet
 	api.Fuses
 	api.DeadLetters
+	api.Explainer
 } = (*apiQueue)(nil)
 
 // apiQueue is JetStream, where notifications are handed in and campaigns are kept, once
