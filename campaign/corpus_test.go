@@ -72,6 +72,9 @@ func bad() []refused {
 		{name: "an empty id", json: `{"id":"","audience":{"all":true},"notification":{"body":"b"}}`, problems: []string{"id: must not be empty"}},
 		{name: "a long id", json: `{"id":"` + strings.Repeat("x", 129) + `","audience":{"all":true},"notification":{"body":"b"}}`, problems: []string{"id: is 129 bytes long, at most 128 are allowed"}},
 		{name: "an id in two lines", json: `{"id":"a\nb","audience":{"all":true},"notification":{"body":"b"}}`, problems: []string{"id: must be printable characters, without a space at either end"}},
+		{name: "an id that no URL can have", json: `{"id":".","audience":{"all":true},"notification":{"body":"b"}}`, problems: []string{"id: must not be ., .. or /: no URL could name it"}},
+		{name: "another one", json: `{"id":"..","audience":{"all":true},"notification":{"body":"b"}}`, problems: []string{"id: must not be ., .. or /: no URL could name it"}},
+		{name: "a slash", json: `{"id":"/","audience":{"all":true},"notification":{"body":"b"}}`, problems: []string{"id: must not be ., .. or /: no URL could name it"}},
 		{name: "both", json: `{"id":"c","audience":{"all":true},"recipients":{},"notification":{"body":"b"}}`, problems: []string{"must have exactly one of audience, recipients, got 2 of them"}},
 
 		{name: "an audience that says nothing", json: audience(`{}`), problems: []string{"audience: must have all, or at least one condition"}},

@@ -20,7 +20,7 @@ import (
 // AppendJSON and Schema work from them.
 var campaignTable = slices.Concat(
 	strictjson.Object[Campaign]{
-		required(text("id", "Makes the campaign unique within its app.", line(MaxIDBytes),
+		required(text("id", "Makes the campaign unique within its app. Not ., .. or /: no URL could name it.", nameable(MaxIDBytes),
 			func(c *Campaign) *string { return &c.ID })),
 		{
 			Name: "audience", Doc: "The registered devices that are meant: all, or those for which everything holds that is given. Only those with the kind of device token that the push type needs, and that may be used.",
@@ -409,6 +409,20 @@ func line(most int) textRule {
 		}
 		return ""
 	}}
+}
+
+// nameable is a line that a URL can have as a step of its path.
+func nameable(most int) textRule {
+	r := line(most)
+	isLine := r.check
+	r.schema += `,"not":{"enum":[".","..","/"]}`
+	r.check = func(s string) string {
+		if strictjson.IsPath(s) {
+			return strictjson.NotPath
+		}
+		return isLine(s)
+	}
+	return r
 }
 
 // ok checks a string, and notes what is wrong with it.

@@ -139,6 +139,9 @@ func bad() []badJob {
 		{"id with a control character", `{"id":"a\nb",` + ok + `}`, []string{"id: must be printable characters, without a space at either end"}, false},
 		{"id with a space at its end", `{"id":"a ",` + ok + `}`, []string{"id: must be printable characters, without a space at either end"}, true},
 		{"id that is ours", `{"id":"seq-17",` + ok + `}`, []string{"id: must not be seq- and a number: that names jobs without an id"}, false},
+		{"id that no URL can have", `{"id":".",` + ok + `}`, []string{"id: must not be ., .. or /: no URL could name it"}, false},
+		{"another one", `{"id":"..",` + ok + `}`, []string{"id: must not be ., .. or /: no URL could name it"}, false},
+		{"a slash", `{"id":"/",` + ok + `}`, []string{"id: must not be ., .. or /: no URL could name it"}, false},
 		{"collapse id too long", `{"collapse_id":"` + strings.Repeat("c", 65) + `",` + ok + `}`, []string{"collapse_id: is 65 bytes long, at most 64 are allowed"}, false},
 		{"enumerations", `{` + ok + `,"push_type":"alerts","on_unknown":"retry","priority":7}`, []string{
 			"push_type: must be one of alert, background, complication, controls, fileprovider, liveactivity, location, mdm, pushtotalk, voip, widgets, got alerts",

@@ -28,8 +28,9 @@ var jobObject = newObject(
 		needs:  []need{{name: "data", other: "notification"}},
 		schema: pushTypeSchemas(),
 	},
-	text("id", "Makes the job unique within its app and lane for 24 hours. Not seq- and a number: that names jobs without an id.",
-		textLimits{max: MaxIDBytes, line: true, refuse: refuseReservedID, schema: `"not":{"pattern":"^seq-[0-9]+$"}`},
+	text("id", "Makes the job unique within its app and lane for 24 hours. Not seq- and a number: that names jobs without an id. "+
+		"Not ., .. or /: no URL could name it.",
+		textLimits{max: MaxIDBytes, line: true, refuse: refuseReservedID, schema: `"not":{"pattern":"^(seq-[0-9]+|[.]{1,2}|/)$"}`},
 		plain(func(j *Job) *string { return &j.ID })),
 	required(nested("to", "Whom to send to: exactly one list. Repeated recipients count once.",
 		recipientsObject, func(j *Job) *Recipients { return &j.To })),
@@ -244,9 +245,12 @@ func ttlField() field[Job] {
 	}
 }
 
-// refuseReservedID keeps callers off the names of jobs without an id: seq- and
-// the place in the stream.
+// refuseReservedID keeps callers off the names of jobs without an id, seq- and the
+// place in the stream, and off those that no URL can have.
 func refuseReservedID(id string) string {
+	if strictjson.IsPath(id) {
+		return strictjson.NotPath
+	}
 	digits, ok := strings.CutPrefix(id, "seq-")
 	if !ok || digits == "" || strings.Trim(digits, "0123456789") != "" {
 		return ""

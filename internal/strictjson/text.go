@@ -20,6 +20,14 @@ func IsLine(s string) bool {
 	return strings.TrimSpace(s) == s
 }
 
+// IsPath reports whether s is ".", ".." or "/". In the path of a URL these cannot be names:
+// dots are steps, however they are escaped (RFC 3986, 5.2.4 and 6.2.2.2), and an escaped
+// slash that stands alone is read as the end of the path (observed: net/http.ServeMux).
+func IsPath(s string) bool { return s == "." || s == ".." || s == "/" }
+
+// NotPath says what is wrong with a name that [IsPath].
+const NotPath = "must not be ., .. or /: no URL could name it"
+
 // AppendText appends s as a JSON string with no more escapes than JSON needs.
 // Bytes that are not UTF-8 become U+FFFD.
 func AppendText(dst []byte, s string) []byte {
