@@ -47,9 +47,8 @@ func (g *Gorush) check(cfg *Config) (errs []error) {
 	return errs
 }
 
-// Fleet is what the workers tell of themselves; see [stream.Streams].
+// Fleet is what waits for the workers; see [stream.Streams].
 type Fleet interface {
-	Present(ctx context.Context) ([]stream.Presence, error)
 	Backlog(ctx context.Context) (stream.Backlog, error)
 }
 
@@ -265,11 +264,11 @@ func gorushError(p *Problem) any { return GorushError{Code: p.Status, Message: p
 func (a *API) getStatApp(c *call) (int, any, *Problem) {
 	backlog, err := a.cfg.Fleet.Backlog(c.ctx)
 	if err != nil {
-		return 0, nil, fleetProblem(err)
+		return 0, nil, countsProblem("the queue cannot be reached", err)
 	}
-	present, err := a.cfg.Fleet.Present(c.ctx)
+	counts, err := a.cfg.Jobs.AppCounts(c.ctx)
 	if err != nil {
-		return 0, nil, fleetProblem(err)
+		return 0, nil, countsProblem("the counts cannot be read now", err)
 	}
 	out := GorushStatus{Version: a.cfg.Version, QueueMax: backlog.Most, TotalCount: a.gorushCount.Load()}
 	for app, jobs := range backlog.Jobs {
@@ -277,19 +276,17 @@ func (a *API) getStatApp(c *call) (int, any, *Problem) {
 			out.QueueUsage += jobs
 		}
 	}
-	for _, p := range present {
-		for app, n := range p.Counts {
-			if c.mine(app) {
-				out.IOS.PushSuccess += n.Accepted
-				out.IOS.PushError += n.Failed
-			}
+	for app, n := range counts {
+		if c.mine(app) {
+			out.IOS.PushSuccess += n.Accepted
+			out.IOS.PushError += n.Failed
 		}
 	}
 	return http.StatusOK, out, nil
 }
 
-func fleetProblem(cause error) *Problem {
-	p := problemf(http.StatusServiceUnavailable, codeUnavailable, "the queue cannot be reached: repeat the request later")
+func countsProblem(what string, cause error) *Problem {
+	p := problemf(http.StatusServiceUnavailable, codeUnavailable, "%s: repeat the request later", what)
 	p.retryAfter, p.cause = retryWhenDown, cause
 	return p
 }

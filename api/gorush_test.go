@@ -409,13 +409,12 @@ func TestGorushStatus(t *testing.T) {
 	js := testenv.NewJetStream(t)
 	f := setupGorush(t, js, nil)
 	f.want(http.StatusOK, push(`{"notifications":[{"tokens":["`+token(1)+`","`+token(2)+`"],"platform":1,"message":"m"}]}`))
-	for worker, counts := range map[string]map[string]stream.Counts{
-		"w1": {"shop": {Accepted: 7, Failed: 2}, "news": {Accepted: 100}},
-		"w2": {"shop": {Accepted: 3}},
-	} {
-		if err := js.Announce(t.Context(), worker, stream.Presence{Counts: counts}); err != nil {
-			t.Fatal(err)
-		}
+	if err := f.set.CountTold(t.Context(), []store.Told{
+		{App: "shop", Sequence: 1, At: f.clock.now(), Counts: store.Counts{Accepted: 7, Failed: 2}},
+		{App: "news", Sequence: 2, At: f.clock.now(), Counts: store.Counts{Accepted: 100}},
+		{App: "shop", Sequence: 3, At: f.clock.now(), Counts: store.Counts{Accepted: 3}},
+	}); err != nil {
+		t.Fatal(err)
 	}
 	ask := func(key string) api.GorushStatus {
 		return into[api.GorushStatus](t, f.want(http.StatusOK, request{method: http.MethodGet, path: "/api/stat/app", key: key}))

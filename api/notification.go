@@ -15,9 +15,10 @@ import (
 	"github.com/pushfleet/pushfleet/stream"
 )
 
-// Jobs is where it is kept what is known of jobs; see [store.Store].
+// Jobs is where it is kept what is known of jobs, and of all of an app's; see [store.Store].
 type Jobs interface {
 	JobStatus(ctx context.Context, k store.JobKey) (store.JobStatus, error)
+	AppCounts(ctx context.Context) (map[string]store.Counts, error)
 }
 
 // maxRecipients is how many recipients an answer lists. choice: ten times those that a

@@ -372,12 +372,21 @@ func (forgetful) JobStatus(context.Context, store.JobKey) (store.JobStatus, erro
 	return store.JobStatus{}, errors.New("redis is away")
 }
 
+func (forgetful) AppCounts(context.Context) (map[string]store.Counts, error) {
+	return nil, errors.New("redis is away")
+}
+
 func TestStatusWithoutRedis(t *testing.T) {
 	t.Parallel()
 	js := testenv.NewJetStream(t)
-	f := setup(t, func(c *api.Config) { c.Queue, c.Jobs = js.Streams, forgetful{} })
+	f := setup(t, func(c *api.Config) {
+		c.Queue, c.Fleet, c.Gorush, c.Jobs = js.Streams, js.Streams, &api.Gorush{App: "shop"}, forgetful{}
+	})
 	a := f.want(http.StatusServiceUnavailable, request{method: http.MethodGet, path: notifications + "/a"})
 	if p := into[api.Problem](t, a); p.Code != "unavailable" || a.header.Get("Retry-After") != "5" {
 		t.Errorf("got %+v, want unavailable and a time", p)
+	}
+	if a := f.want(http.StatusServiceUnavailable, request{method: http.MethodGet, path: "/api/stat/app"}); a.header.Get("Retry-After") != "5" {
+		t.Errorf("counts: got %s, want a time", a.header)
 	}
 }

@@ -188,7 +188,7 @@ func (a *API) gorushRoutes() []route {
 		{
 			method: http.MethodGet, path: "/api/stat/app", id: "gorushStatus",
 			summary: "Counts as gorush tells them",
-			detail:  "Of the apps that the API key is for.",
+			detail:  "Of the apps that the API key is for, since they have any.",
 			scopes:  []Scope{ScopeSend, ScopeRead}, appless: true, key: a.cfg.Gorush.Key, handle: a.getStatApp,
 			out: reflect.TypeFor[GorushStatus](), status: http.StatusOK, fail: gorushError, fault: fault,
 		},

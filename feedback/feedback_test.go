@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -333,6 +335,58 @@ func TestRecordersShareTheWork(t *testing.T) {
 			t.Errorf("job %d: got %+v, want 500 accepted, once", i, p)
 		}
 	}
+	counts, err := set.AppCounts(context.Background())
+	if want := (store.Counts{Accepted: jobs * 500}); err != nil || counts["shop"] != want {
+		t.Errorf("of the app: got %v, %v, want %v", counts, err, want)
+	}
+}
+
+// What an app's notifications count as.
+func TestRecorderCountsByApp(t *testing.T) {
+	t.Parallel()
+	js := testenv.NewJetStream(t)
+	set := store.New(testenv.Redis(t), store.Config{Buckets: 4})
+	ledger := &failingLedger{Store: set}
+	ledger.fails.Store(2)
+	p := feedback.NewPublisher(feedback.PublisherConfig{Streams: js.Streams, Worker: "w1"})
+	run(t, p.Run)
+	run(t, feedback.NewRecorder(feedback.RecorderConfig{Streams: js.Streams, TokenSet: set, Ledger: ledger}).Run)
+	jo := outcome("a", 0, 3)
+	for n, result := range []job.Result{job.Rejected, job.Failed, job.Unknown, job.Expired, job.Skipped, job.Suppressed, job.Duplicate} {
+		jo.Others = append(jo.Others, job.Recipient{DeviceToken: token(10 + n), Result: result, Reason: "r"})
+	}
+	stored := make(chan error, 2)
+	p.Publish("shop", job.Bulk, []job.JobOutcome{jo}, func(err error) { stored <- err })
+	p.Publish("news", job.Bulk, []job.JobOutcome{outcome("b", 0, 1)}, func(err error) { stored <- err })
+	for range 2 {
+		if err := <-stored; err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := js.RecorderConsumer(context.Background())
+	if err != nil {
+		t.Fatal(err)
+	}
+	waitFloor(t, c, messages(t, js, stream.Outcomes))
+	got, err := set.AppCounts(context.Background())
+	want := map[string]store.Counts{"shop": {Accepted: 3, Failed: 3}, "news": {Accepted: 1}}
+	if err != nil || !maps.Equal(got, want) || ledger.fails.Load() > 0 {
+		t.Errorf("got %v, %v, want %v, after two answers that were lost", got, err, want)
+	}
+}
+
+// failingLedger counts, and loses the answer.
+type failingLedger struct {
+	*store.Store
+	fails atomic.Int32
+}
+
+func (l *failingLedger) CountTold(ctx context.Context, told []store.Told) error {
+	err := l.Store.CountTold(ctx, told)
+	if len(told) > 0 && l.fails.Add(-1) >= 0 {
+		return errors.Join(err, errTest)
+	}
+	return err
 }
 
 // swept counts the buckets that were swept, and closes done when all were.

@@ -32,10 +32,11 @@ type TokenSet interface {
 	Apply(ctx context.Context, app string, verdicts []store.Verdict) ([]store.Applied, error)
 }
 
-// Ledger adds outcomes to the progress of jobs, and says whether Redis still has
+// Ledger adds outcomes to the progress of jobs and to the counts of apps, and says whether Redis still has
 // all that was added; see [store.Store].
 type Ledger interface {
 	Settle(ctx context.Context, settlements []store.Settlement) ([]store.Settled, error)
+	CountTold(ctx context.Context, told []store.Told) error
 
 	Healed(ctx context.Context) (life string, h store.Healed, err error)
 	SetHealed(ctx context.Context, h store.Healed) error
@@ -224,7 +225,27 @@ func (r *Recorder) write(ctx context.Context, batch []parsed, rules *ruling) err
 			r.repeats.WithLabelValues(settlements[i].Job.App, settlements[i].Job.Lane.String()).Add(float64(s.Duplicates))
 		}
 	}
-	return nil
+	return r.cfg.Ledger.CountTold(ctx, counts(batch))
+}
+
+// counts returns what messages add to the counts of apps.
+func counts(batch []parsed) []store.Told {
+	told := make([]store.Told, len(batch))
+	for m := range batch {
+		o := &batch[m]
+		t := store.Told{App: o.App, Sequence: o.sequence, At: o.At}
+		for i := range o.Jobs {
+			t.Accepted += int64(len(o.Jobs[i].Accepted))
+			for n := range o.Jobs[i].Others {
+				switch o.Jobs[i].Others[n].Result {
+				case job.Rejected, job.Failed, job.Unknown:
+					t.Failed++
+				}
+			}
+		}
+		told[m] = t
+	}
+	return told
 }
 
 // applyVerdicts writes to the token set of one app.

@@ -54,7 +54,7 @@ func TestScriptsRefuseAnOlderLayout(t *testing.T) {
 		"bytes": "a prelude", "clock": "a prelude", "fence": "a prelude", "record": "a prelude", "slots": "a prelude", "totals": "a prelude",
 		"fuse_again": "a window", "fuse_count": "counters", "grow": "the layout itself", "removals": "counters",
 		"tag": "a tag", "tag_growth": "a tag", "tag_mark": "a tag",
-		"caps": "caps", "claim": "a claim", "pace": "a campaign",
+		"caps": "caps", "claim": "a claim", "counts": "counters", "pace": "a campaign",
 		"progress_handback": "a job", "progress_hold": "a job", "progress_mark": "a job",
 		"progress_part": "a job", "progress_whole": "a job",
 	}

@@ -29,6 +29,9 @@ import (
 //	pf:{j:<app>/<lane>/<id>}:h    SET     hashes of recipients whose rejection was taken back (progress_hold.lua)
 //	pf:guard:<app>/<lane>/<id>    STRING  place in JOBS of the message that has the id
 //
+//	pf:{counts}:n                 HASH    accepted:<app>, failed:<app> -> notifications (counts.go)
+//	pf:{counts}:<hour>:<block>    SET     messages of OUTCOMES that are in them
+//
 // and of campaigns:
 //
 //	pf:{c:<app>/<campaign>/<group>}:n            HASH    n:<label>, ranges, matched, devices, duplicates: of all its ranges
@@ -105,6 +108,9 @@ func (l *layout) spell(dst []byte, mark byte, n uint32, kind byte) []byte {
 	dst = strconv.AppendUint(dst, uint64(n), 10)
 	return append(dst, '}', ':', kind)
 }
+
+// countsKey is where the notifications of all apps are counted.
+const countsKey = "pf:{counts}:n"
 
 // apiKeysKey is where the API keys of the whole fleet are kept.
 const apiKeysKey = "pf:apikeys"

@@ -41,7 +41,7 @@ func TestGorushExamples(t *testing.T) {
 		}
 		return err
 	})
-	r.worker("w1")
+	w1 := r.worker("w1")
 
 	examples, err := os.ReadFile(filepath.Join("..", "..", "api", "testdata", "gorush.json"))
 	if err != nil {
@@ -110,14 +110,31 @@ func TestGorushExamples(t *testing.T) {
 	if status, reply := r.http(http.DefaultClient, http.MethodPost, base+"/api/push", key, `{"notifications":[{"tokens":["ab"],"platform":1,"topic":"com.example.shop","development":true,"message":"m"}]}`); status != http.StatusBadRequest {
 		t.Errorf("an API key of shop alone: got %d %s, want the sandbox refused", status, reply)
 	}
-	// A worker tells its counts within ten seconds.
-	r.until("the counts", func() error {
-		status, reply := r.http(http.DefaultClient, http.MethodGet, base+"/api/stat/app", "", "")
-		if want := fmt.Sprintf(`"total_count":%d,"ios":{"push_success":%d,"push_error":0}`, accepted, accepted); status != http.StatusOK || !strings.Contains(reply, want) {
-			return fmt.Errorf("got %d %s, want %s", status, reply, want)
-		}
-		return nil
-	})
+	counts := func(accepted int) {
+		t.Helper()
+		r.until("the counts", func() error {
+			status, reply := r.http(http.DefaultClient, http.MethodGet, base+"/api/stat/app", "", "")
+			if want := fmt.Sprintf(`"total_count":%d,"ios":{"push_success":%d,"push_error":0}`, accepted, accepted); status != http.StatusOK || !strings.Contains(reply, want) {
+				return fmt.Errorf("got %d %s, want %s", status, reply, want)
+			}
+			return nil
+		})
+	}
+	counts(accepted)
+	// They stay, and go on, when workers come and go.
+	if err := w1.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	w2 := r.worker("w2")
+	more := `{"notifications":[{"tokens":["ab` + strings.Repeat("1d", 31) + `"],"platform":1,"topic":"com.example.shop","production":true,"message":"m"}]}`
+	if status, reply := r.http(http.DefaultClient, http.MethodPost, base+"/api/push", "", more); status != http.StatusOK {
+		t.Fatalf("one more: got %d %s, want 200", status, reply)
+	}
+	counts(accepted + 1)
+	if err := r.stop(w2); err != nil {
+		t.Errorf("second worker: %v", err)
+	}
+	counts(accepted + 1)
 	if !p.out.contains("gorush's door is open") || p.out.contains(both) {
 		t.Errorf("got %s, want a warning, and not the key", p.out)
 	}
