@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -114,7 +115,8 @@ func TestNoStreams(t *testing.T) {
 func TestLeastRights(t *testing.T) {
 	t.Parallel()
 	publish := []string{"push.jobs.shop.*"}
-	follow := []string{"$JS.API.CONSUMER.CREATE.OUTCOMES.>", "$JS.API.CONSUMER.MSG.NEXT.OUTCOMES.>"}
+	follow := append([]string{"$JS.API.CONSUMER.CREATE.OUTCOMES.>", "$JS.API.CONSUMER.MSG.NEXT.OUTCOMES.>"}, publish...)
+	mourn := append([]string{"$JS.API.CONSUMER.CREATE.DEAD.*.push.dead.shop", "$JS.API.CONSUMER.MSG.NEXT.DEAD.>"}, follow...)
 	user := func(name string, publish ...string) *server.User {
 		return &server.User{Username: name, Password: name, Permissions: &server.Permissions{
 			Publish: &server.SubjectPermission{Allow: publish}, Subscribe: &server.SubjectPermission{Allow: []string{"_INBOX.>"}},
@@ -122,7 +124,7 @@ func TestLeastRights(t *testing.T) {
 	}
 	srv, err := server.NewServer(&server.Options{
 		Host: "127.0.0.1", Port: server.RANDOM_PORT, JetStream: true, StoreDir: t.TempDir(), NoSigs: true, NoLog: true,
-		Users: []*server.User{user("publisher", publish...), user("follower", append(follow, publish...)...), {Username: "worker", Password: "worker"}},
+		Users: []*server.User{user("publisher", publish...), user("follower", follow...), user("mourner", mourn...), {Username: "worker", Password: "worker"}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -144,7 +146,8 @@ func TestLeastRights(t *testing.T) {
 		t.Fatal(err)
 	}
 	publisher, follower := connect(t, as("publisher")), connect(t, as("follower"))
-	if _, err := publisher.Enqueue(t.Context(), "shop", job.Bulk, newJob("a")); err != nil {
+	first, err := publisher.Enqueue(t.Context(), "shop", job.Bulk, newJob("a"))
+	if err != nil {
 		t.Errorf("publisher: got %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
@@ -168,6 +171,21 @@ func TestLeastRights(t *testing.T) {
 	tell(t, s, job.Bulk, complete(receipt, "0a"))
 	if final, err := follower.Wait(t.Context(), receipt); err != nil || !final.Accepted() {
 		t.Errorf("follower: got %+v, %v, want it accepted", final, err)
+	}
+	c, err := s.StrayConsumer(t.Context(), []string{stream.JobsSubject("shop", job.Bulk)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := c.Wait(10 * time.Second)
+	if err != nil || m == nil {
+		t.Fatalf("got %v, %v, want a job", m, err)
+	}
+	if err := s.Bury(t.Context(), m, stream.Letter{Reason: "unknown app", Root: "a", Last: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	mourner := connect(t, as("mourner"))
+	if final, err := mourner.Wait(t.Context(), first); err != nil || !slices.Equal(said(&final), []string{" failed"}) {
+		t.Errorf("mourner: got %+v, %v, want the job given up", final, err)
 	}
 }
 

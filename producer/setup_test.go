@@ -6,6 +6,7 @@ import (
 	"log"
 	"os"
 	"sync"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 
@@ -63,6 +64,7 @@ func startFleet() (*fleet, error) {
 	recorder := feedback.NewRecorder(feedback.RecorderConfig{Streams: streams, TokenSet: set, Ledger: set})
 	w, err := worker.New(worker.Config{
 		Name: "w1", Streams: streams, Devices: set, Progress: set, Outcomes: publisher,
+		StrayInterval: 50 * time.Millisecond, StrayAfter: 200 * time.Millisecond,
 		Apps: []*worker.App{{
 			Name: "shop", BundleID: "com.example.shop", Environment: device.Production,
 			Routes: []*worker.Route{{Environment: device.Production, Sender: answers{}}},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/pushfleet/pushfleet/device"
@@ -46,8 +47,10 @@ const (
 // A job with a time to be sent at, or one that is tried again, may take long: what ends
 // the waiting is ctx, and then what is settled by then is returned with an error.
 //
-// A job that no worker could read, or whose app no worker knows, becomes a dead letter,
-// and nothing is told here.
+// A job that no worker can read, or whose app no worker knows (it takes them a minute to
+// be sure), becomes a dead letter as a whole: it is complete then, with one recipient that
+// stands for all of it, the result [job.Failed] and the reason. That is seen only with the
+// right to read dead letters; without it, what ends the waiting is ctx.
 func (p *Producer) Wait(ctx context.Context, r Receipt) (Final, error) {
 	for final, err := range p.WaitAll(ctx, []Receipt{r}) {
 		return final, err
@@ -64,16 +67,13 @@ func (p *Producer) WaitAll(ctx context.Context, receipts []Receipt) iter.Seq2[Fi
 		if w.left == 0 {
 			return
 		}
-		err := p.follow(ctx, w.subjects(), w.start, nil, func(o *Outcome) error {
-			for _, done := range w.note(o) {
-				if !yield(done.Final, nil) {
-					return errEnough
+		err := p.hear(ctx, w, func(done []*waited) bool {
+			for _, one := range done {
+				if !yield(one.Final, nil) {
+					return false
 				}
 			}
-			if w.left == 0 {
-				return errEnough
-			}
-			return nil
+			return w.left > 0
 		})
 		if errors.Is(err, errEnough) {
 			return
@@ -88,6 +88,50 @@ func (p *Producer) WaitAll(ctx context.Context, receipts []Receipt) iter.Seq2[Fi
 			if !yield(one.Final, fmt.Errorf("wait for job %s: %d recipients are settled: %w", one.Receipt.ID, len(one.Recipients), err)) {
 				return
 			}
+		}
+	}
+}
+
+// hear follows what is told of the jobs that are waited for, and calls done with those
+// that are done with it, until that returns false: then the error is errEnough.
+func (p *Producer) hear(ctx context.Context, w *waiting, done func([]*waited) bool) error {
+	ctx, stop := context.WithCancel(ctx)
+	// What each message says goes through here: all else is only touched by the caller.
+	told := make(chan func() []*waited)
+	tell := func(note func() []*waited) error {
+		select {
+		case told <- note:
+			return nil
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	var followers sync.WaitGroup
+	defer followers.Wait()
+	defer stop()
+	ended := make(chan error, 1)
+	followers.Go(func() {
+		ended <- p.follow(ctx, w.subjects(), w.start, nil, func(o *Outcome) error {
+			if w.byID[waitKey{o.App, o.Lane, o.ID}] == nil { // nobody writes to it
+				return nil
+			}
+			return tell(func() []*waited { return w.note(o) })
+		})
+	})
+	followers.Go(func() {
+		// Whoever may not read them waits for outcomes alone.
+		_ = p.streams.FollowDead(ctx, w.apps(), w.start, func(l *stream.DeadLetter) error {
+			return tell(func() []*waited { return w.bury(l) })
+		})
+	})
+	for {
+		select {
+		case note := <-told:
+			if !done(note()) {
+				return errEnough
+			}
+		case err := <-ended:
+			return err
 		}
 	}
 }
@@ -149,6 +193,16 @@ func newWaiting(receipts []Receipt) *waiting {
 	return w
 }
 
+func (w *waiting) apps() []string {
+	var apps []string
+	for key := range w.byID {
+		if !slices.Contains(apps, key.app) {
+			apps = append(apps, key.app)
+		}
+	}
+	return apps
+}
+
 func (w *waiting) subjects() []string {
 	var subjects []string
 	for key := range w.byID {
@@ -177,6 +231,28 @@ func (w *waiting) note(o *Outcome) (done []*waited) {
 			w.left--
 			done = append(done, one)
 		}
+	}
+	return done
+}
+
+// bury takes a dead letter, and returns the jobs that were given up with it as a whole.
+// Those of which APNs was asked have outcomes.
+func (w *waiting) bury(l *stream.DeadLetter) (done []*waited) {
+	if l.Attempts > 0 {
+		return nil
+	}
+	for _, one := range w.all {
+		r := &one.Receipt
+		if one.done || l.Subject != stream.JobsSubject(r.App, r.Lane) {
+			continue
+		}
+		if r.Sequence != l.Place && (r.Sequence != 0 || r.ID != l.Root) {
+			continue
+		}
+		one.Recipients = append(one.Recipients, job.Recipient{Result: job.Failed, Reason: l.Reason})
+		one.Complete, one.done = true, true
+		w.left--
+		done = append(done, one)
 	}
 	return done
 }

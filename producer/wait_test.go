@@ -4,13 +4,18 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/pushfleet/pushfleet/internal/testenv"
 	"github.com/pushfleet/pushfleet/job"
 	"github.com/pushfleet/pushfleet/producer"
+	"github.com/pushfleet/pushfleet/stream"
 )
 
 // said is what a final outcome says of its recipients.
@@ -89,6 +94,94 @@ func TestWait(t *testing.T) {
 	}
 	if _, err := p.Wait(t.Context(), producer.Receipt{}); err == nil {
 		t.Error("for an empty receipt: got no error")
+	}
+}
+
+// What a worker gives up as a whole has no outcome but its dead letter.
+func TestWaitForWhatIsGivenUp(t *testing.T) {
+	t.Parallel()
+	f, err := startFleet()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(f.stop)
+	p := connect(t, f.url)
+	nc, err := nats.Connect(f.url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(nc.Close)
+	js, err := jetstream.New(nc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ack, err := js.Publish(t.Context(), stream.JobsSubject("shop", job.Bulk), []byte(`{"id":"odd","to":{"users":["ada"]}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	odd := producer.Receipt{App: "shop", Lane: job.Bulk, ID: "odd", Sequence: ack.Sequence, At: time.Now()}
+	good, err := p.Enqueue(t.Context(), "shop", job.Bulk, newJob("good"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nosuch, err := p.Enqueue(t.Context(), "nosuch", job.Bulk, newJob("good"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := nosuch // a receipt that knows no place
+	elsewhere.Sequence = 0
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	got := make(map[string]string)
+	for final, err := range p.WaitAll(ctx, []producer.Receipt{good, odd, nosuch, elsewhere}) {
+		why := ""
+		for _, r := range final.Recipients {
+			why += r.Reason
+		}
+		got[fmt.Sprintf("%s %s %d", final.Receipt.App, final.Receipt.ID, final.Receipt.Sequence)] =
+			fmt.Sprintf("%t %t %v %q %s", final.Accepted(), final.Complete, err, said(&final), why)
+	}
+	want := map[string]string{
+		fmt.Sprintf("shop good %d", good.Sequence):     `true true <nil> ["0a accepted"] `,
+		fmt.Sprintf("shop odd %d", odd.Sequence):       `false true <nil> [" failed"] job: invalid: must have exactly one of notification, payload`,
+		fmt.Sprintf("nosuch good %d", nosuch.Sequence): `false true <nil> [" failed"] unknown app`,
+		"nosuch good 0": `false true <nil> [" failed"] unknown app`,
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// The dead letter of some recipients, or of those that APNs was asked about, is not all:
+// their outcomes come.
+func TestWaitIsNotOverWithALetterOfSome(t *testing.T) {
+	t.Parallel()
+	js := testenv.NewJetStream(t)
+	p := producer.FromStreams(js.Streams)
+	r, err := p.Enqueue(t.Context(), "shop", job.Bulk, newJob("a"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := js.LaneConsumer(t.Context(), "shop", job.Bulk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	m, err := c.Wait(10 * time.Second)
+	if err != nil || m == nil {
+		t.Fatalf("got %v, %v, want the job", m, err)
+	}
+	if err := js.Bury(t.Context(), m, stream.Letter{Reason: "PayloadTooLarge", Root: "a", Recipients: 1, Attempts: 1, Last: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	other := *m
+	other.Sequence++ // of another message with that id
+	if err := js.Bury(t.Context(), &other, stream.Letter{Reason: "unknown app", Root: "a", Last: time.Now()}); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 500*time.Millisecond)
+	defer cancel()
+	if final, err := p.Wait(ctx, r); !errors.Is(err, context.DeadlineExceeded) || final.Complete {
+		t.Errorf("got %+v, %v, want it open", final, err)
 	}
 }
 

@@ -16,6 +16,10 @@ import (
 // well below what is kept free for them.
 const maxReasonBytes = 2048
 
+// letterMsgID begins the Nats-Msg-Id of a dead letter; what follows is the place of the
+// message that it was, and a hash.
+const letterMsgID = "dead/"
+
 // Letter is what is given up, and why.
 type Letter struct {
 	Reason string // for people; every problem at once
@@ -65,7 +69,7 @@ func (s *Streams) Bury(ctx context.Context, m *Message, letter Letter) error {
 	// The body is part of it: a job may be given up for two reasons, part by part. So
 	// is the subject: places in JOBS and in DEVICES are numbered alike.
 	sum := sha256.Sum256(append([]byte(letter.Reason+"\x00"+m.Subject+"\x00"), dead.Data...))
-	dead.Header.Set(jetstream.MsgIDHeader, fmt.Sprintf("dead/%d/%x", m.Sequence, sum[:12]))
+	dead.Header.Set(jetstream.MsgIDHeader, fmt.Sprintf("%s%d/%x", letterMsgID, m.Sequence, sum[:12]))
 	if room := int(s.nc.MaxPayload()) - headerBytes(dead) - cutHeaderBytes; len(dead.Data) > room {
 		dead.Header.Set(HeaderCut, fmt.Sprintf("%d sha256:%x", len(dead.Data), sha256.Sum256(dead.Data)))
 		dead.Data = dead.Data[:max(0, room)]

@@ -9,9 +9,10 @@ import (
 
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"go.uber.org/zap"
 )
 
-// Start says where in OUTCOMES to begin. Its zero value: with what comes from now on.
+// Start says where in a stream to begin. Its zero value: with what comes from now on.
 // At most one of its fields is set.
 type Start struct {
 	Place uint64        // with the message at this place, or the first after it
@@ -35,7 +36,43 @@ const (
 // error is each's, that OUTCOMES cannot be read ([ErrNoStream]: there is none), or that
 // the connection was closed.
 func (s *Streams) FollowOutcomes(ctx context.Context, subjects []string, from Start, each func(place uint64, data []byte) error) error {
-	f := &follower{s: s, subjects: subjects, each: each}
+	f := &follower{s: s, what: "outcomes", stream: Outcomes, subjects: subjects}
+	f.each = func(msg jetstream.Msg, meta *jetstream.MsgMetadata) error {
+		return each(meta.Sequence.Stream, msg.Data())
+	}
+	return f.follow(ctx, from)
+}
+
+// FollowDead is [Streams.FollowOutcomes] for the dead letters of apps, without their
+// bodies.
+func (s *Streams) FollowDead(ctx context.Context, apps []string, from Start, each func(*DeadLetter) error) error {
+	f := &follower{s: s, what: "dead letters", stream: Dead, headersOnly: true}
+	for _, app := range apps {
+		f.subjects = append(f.subjects, DeadSubject(app))
+	}
+	f.each = func(msg jetstream.Msg, meta *jetstream.MsgMetadata) error {
+		l := parseLetter(msg.Subject(), meta.Sequence.Stream, meta.Timestamp, msg.Headers(), msg.Data())
+		return each(&l)
+	}
+	return f.follow(ctx, from)
+}
+
+// follower is one call of FollowOutcomes or FollowDead. JetStream's own ordered consumer
+// is not used: it loses what comes between a beginning "now" and a lost connection, and a
+// context does not end it while it waits for a server.
+type follower struct {
+	s           *Streams
+	what        string // is followed, for errors
+	stream      string
+	subjects    []string
+	headersOnly bool
+	each        func(jetstream.Msg, *jetstream.MsgMetadata) error
+	reconnected chan nats.Status
+	next        uint64 // place in the stream from which on nothing was told
+}
+
+func (f *follower) follow(ctx context.Context, from Start) error {
+	s := f.s
 	// Listens before there is anything to lose.
 	f.reconnected = s.nc.StatusChanged(nats.CONNECTED)
 	defer s.nc.RemoveStatusListener(f.reconnected)
@@ -63,17 +100,6 @@ func (s *Streams) FollowOutcomes(ctx context.Context, subjects []string, from St
 	}
 }
 
-// follower is one call of FollowOutcomes. JetStream's own ordered consumer is not used:
-// it loses what comes between a beginning "now" and a lost connection, and a context
-// does not end it while it waits for a server.
-type follower struct {
-	s           *Streams
-	subjects    []string
-	each        func(place uint64, data []byte) error
-	reconnected chan nats.Status
-	next        uint64 // place in OUTCOMES from which on nothing was told
-}
-
 // eachError is what each returned.
 type eachError struct{ error }
 
@@ -85,13 +111,16 @@ func (f *follower) ended(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return nil //nolint:nilerr // that it ended is what the caller asked for
 	}
-	return fmt.Errorf("follow outcomes: %w", err)
+	return fmt.Errorf("follow %s: %w", f.what, err)
 }
 
 func (f *follower) consumer(ctx context.Context, from Start) (jetstream.Consumer, error) {
 	cfg := jetstream.ConsumerConfig{
 		Name: "follow-" + rand.Text(), FilterSubjects: f.subjects,
-		AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: followIdle,
+		HeadersOnly: f.headersOnly, AckPolicy: jetstream.AckNonePolicy, MemoryStorage: true, Replicas: 1, InactiveThreshold: followIdle,
+	}
+	if len(f.subjects) == 1 { // then rights may name it
+		cfg.FilterSubject, cfg.FilterSubjects = f.subjects[0], nil
 	}
 	switch {
 	case from.Place > 0:
@@ -101,15 +130,15 @@ func (f *follower) consumer(ctx context.Context, from Start) (jetstream.Consumer
 	default:
 		cfg.DeliverPolicy = jetstream.DeliverNewPolicy
 	}
-	c, err := f.s.js.CreateConsumer(ctx, Outcomes, cfg)
+	c, err := f.s.js.CreateConsumer(ctx, f.stream, cfg)
 	switch {
 	case errors.Is(err, jetstream.ErrStreamNotFound):
-		return nil, fmt.Errorf("%w %s: start a worker first", ErrNoStream, Outcomes)
+		return nil, fmt.Errorf("%w %s: start a worker first", ErrNoStream, f.stream)
 	case err != nil:
-		if refused := f.s.refused("$JS.API.CONSUMER.CREATE." + Outcomes); refused != nil {
+		if refused := f.s.refused("$JS.API.CONSUMER.CREATE." + f.stream); refused != nil {
 			err = refused
 		}
-		return nil, fmt.Errorf("make a consumer on %s: %w", Outcomes, err)
+		return nil, fmt.Errorf("make a consumer on %s: %w", f.stream, err)
 	}
 	return c, nil
 }
@@ -142,7 +171,7 @@ func (f *follower) again(ctx context.Context) (jetstream.Consumer, error) {
 		if err == nil || ctx.Err() != nil || f.s.nc.IsClosed() {
 			return c, err
 		}
-		f.s.log.Debug("cannot go on following outcomes yet")
+		f.s.log.Debug("cannot go on following yet", zap.String("stream", f.stream))
 	}
 }
 
@@ -151,7 +180,7 @@ func (f *follower) again(ctx context.Context) (jetstream.Consumer, error) {
 func (f *follower) read(ctx context.Context, c jetstream.Consumer) error {
 	it, err := c.Messages(jetstream.PullMaxMessages(replayAhead), jetstream.PullHeartbeat(followBeat), jetstream.WithMessagesErrOnMissingHeartbeat(true))
 	if err != nil {
-		return fmt.Errorf("read %s: %w", Outcomes, err)
+		return fmt.Errorf("read %s: %w", f.stream, err)
 	}
 	defer it.Stop()
 	// What was on its way when the connection was lost does not come again.
@@ -185,7 +214,7 @@ func (f *follower) read(ctx context.Context, c jetstream.Consumer) error {
 			return nil // one was lost
 		}
 		f.next = meta.Sequence.Stream + 1
-		if err := f.each(meta.Sequence.Stream, msg.Data()); err != nil {
+		if err := f.each(msg, meta); err != nil {
 			return eachError{err}
 		}
 	}

@@ -30,6 +30,7 @@ type DeadLetter struct {
 
 	Reason   string // for people; every problem at once
 	Subject  string // where the message was published
+	Place    uint64 // of the message in the stream that has that subject; 0: not known
 	ID       string // its own, if it was redriven before
 	Root     string // the job's id, or that of the one which it continues; empty: it is no job
 	Campaign string
@@ -299,6 +300,10 @@ func parseLetter(subject string, sequence uint64, stored time.Time, h nats.Heade
 		Recipients: number(HeaderRecipients), Attempts: number(HeaderAttempts), Deliveries: number(HeaderTries),
 		First: when(HeaderFirst), Last: when(HeaderLast), Expires: when(HeaderExpires),
 		Cut: h.Get(HeaderCut), Header: h, Body: body, Bytes: len(body),
+	}
+	if place, ok := strings.CutPrefix(h.Get(jetstream.MsgIDHeader), letterMsgID); ok {
+		place, _, _ = strings.Cut(place, "/")
+		l.Place, _ = strconv.ParseUint(place, 10, 64)
 	}
 	if size := h.Get(nats.MsgSize); size != "" { // of a letter without its body
 		l.Body, l.Bytes = nil, number(nats.MsgSize)
