@@ -350,9 +350,12 @@ func (w *Worker) anyRuns() bool {
 
 func (w *Worker) askContact(ctx context.Context) {
 	asked := time.Since(w.campaigns.begun)
-	ctx, cancel := context.WithTimeout(ctx, contactPatience)
+	asking, cancel := context.WithTimeout(ctx, contactPatience)
 	defer cancel()
-	last, err := w.cfg.Streams.CampaignsRevision(ctx)
+	last, err := w.cfg.Streams.CampaignsRevision(asking)
+	if ctx.Err() != nil {
+		return
+	}
 	if err != nil {
 		w.log.Warn("cannot ask for the states of campaigns", zap.Error(err))
 		return

@@ -246,6 +246,9 @@ func (w *Worker) guard(ctx context.Context, l *lane, batch []*message) []*messag
 // others go back. One that hangs is not asked about them again at this delivery:
 // each question would take as long as it takes to know.
 func (w *Worker) withoutStore(batch []*message, doing string, cause error) []*message {
+	if w.draining.Load() {
+		return w.handBackAll(batch, 0, doing, cause) // what is not sent yet is somebody else's
+	}
 	var left, rest []*message
 	timeout, ok := errors.AsType[interface {
 		error
@@ -271,10 +274,11 @@ func (w *Worker) withoutStore(batch []*message, doing string, cause error) []*me
 
 // handBackAll hands messages back because something did not answer.
 func (w *Worker) handBackAll(batch []*message, delay time.Duration, doing string, cause error) []*message {
-	w.log.Warn("hands messages back", zap.String("while", doing), zap.Int("messages", len(batch)), zap.Error(cause))
+	level := zap.WarnLevel
 	if w.draining.Load() {
-		delay = 0 // somebody else may try at once
+		level, delay = zap.DebugLevel, 0 // as it should: somebody else may try at once
 	}
+	w.log.Log(level, "hands messages back", zap.String("while", doing), zap.Int("messages", len(batch)), zap.Error(cause))
 	for _, m := range batch {
 		m.lane.brake.wasted()
 		w.handBack(m, delay)
