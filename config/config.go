@@ -97,6 +97,7 @@ type Worker struct {
 	Listen string // host:port of /livez, /readyz and /metrics
 
 	MaxInFlight    int           // notifications taken and not yet settled
+	StartTimeout   time.Duration // patience with JetStream at the start; 0: one try
 	DrainTimeout   time.Duration // patience with what is in flight at SIGTERM
 	Connections    int           // to APNs, per route, kept open
 	MaxConnections int           // to APNs, per route, at the most

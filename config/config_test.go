@@ -25,7 +25,7 @@ func defaults() config.Config {
 		Redis: config.Redis{Addresses: []string{"127.0.0.1:6379"}, KeepJobs: 24 * time.Hour},
 		API:   config.API{Listen: ":8080", RateLimit: 5000, MaxBatchBytes: 1 << 20, DrainTimeout: 10 * time.Second, Gorush: config.Gorush{MaxNotifications: 100}},
 		Worker: config.Worker{
-			Listen: ":9090", MaxInFlight: 20000, DrainTimeout: 25 * time.Second,
+			Listen: ":9090", MaxInFlight: 20000, StartTimeout: 2 * time.Minute, DrainTimeout: 25 * time.Second,
 			Connections: 2, MaxConnections: 8, RequestTimeout: 30 * time.Second, Recorder: true,
 		},
 		Log: config.Log{Level: "info", Format: "console"},
@@ -89,6 +89,7 @@ worker:
   name: w-1.example
   listen: 127.0.0.1:9091
   max_in_flight: 1_000
+  start_timeout: 0s
   drain_timeout: 5m
   connections: 3
   max_connections: 3

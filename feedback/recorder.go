@@ -92,20 +92,14 @@ func NewRecorder(cfg RecorderConfig) *Recorder {
 	return r
 }
 
-// Run applies outcomes until ctx ends. The error is nil unless it could not
-// start.
+// Run applies outcomes until ctx ends. It returns nil.
 func (r *Recorder) Run(ctx context.Context) error {
-	consumer, err := r.cfg.Streams.RecorderConsumer(ctx)
-	switch {
-	case ctx.Err() != nil:
-		return nil //nolint:nilerr // told to stop before the start: no failure
-	case err != nil:
-		return err
-	}
+	consumer := insist(ctx, r.log, "cannot take outcomes", r.cfg.Streams.RecorderConsumer)
 	idle := true
 	for ctx.Err() == nil {
 		r.lookAfter(ctx)
 		var messages []*stream.Message
+		var err error
 		if idle {
 			var m *stream.Message
 			if m, err = consumer.Wait(patience); m != nil {

@@ -83,12 +83,11 @@ func NewRegistrar(cfg RegistrarConfig) *Registrar {
 	return r
 }
 
-// Run applies device changes until ctx ends. The error is nil unless it could
-// not start.
+// Run applies device changes until ctx ends. It returns nil.
 func (r *Registrar) Run(ctx context.Context) error {
-	consumer, err := r.cfg.Streams.RegistrarConsumer(ctx)
-	if err != nil {
-		return err
+	consumer := insist(ctx, r.log, "cannot take device changes", r.cfg.Streams.RegistrarConsumer)
+	if consumer == nil {
+		return nil // told to stop before it had started
 	}
 	idle, settled := true, true
 	reconnects := r.cfg.Streams.Reconnects()

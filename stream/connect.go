@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -27,12 +28,18 @@ type ConnectConfig struct {
 	TLS                       bool   // also where neither the URL nor a file asks for it
 	CAFile, CertFile, KeyFile string // PEM; all empty: the system's authorities, no client certificate
 
-	Timeout time.Duration // for the first connection; 0: 5 s
+	Timeout time.Duration // of one try to connect to one server; 0: 5 s
 }
 
 // Connect connects to NATS and keeps the connection: once made, it reconnects
 // for ever, and log tells of it. The caller closes it.
 func Connect(cfg ConnectConfig, log *zap.Logger) (*nats.Conn, error) {
+	return ConnectContext(context.Background(), cfg, log)
+}
+
+// ConnectContext is [Connect] for as long as ctx lasts: when it ends first, so does the
+// try, with the cause. A connection that is made outlives ctx.
+func ConnectContext(ctx context.Context, cfg ConnectConfig, log *zap.Logger) (*nats.Conn, error) {
 	if cfg.URL == "" {
 		cfg.URL = nats.DefaultURL
 	}
@@ -81,7 +88,13 @@ func Connect(cfg ConnectConfig, log *zap.Logger) (*nats.Conn, error) {
 	if tlsConfig != nil {
 		opts = append(opts, nats.Secure(tlsConfig))
 	}
-	return Dial(cfg.URL, opts...)
+	dialer := newFirstDialer(ctx, cfg.Timeout)
+	nc, err := Dial(cfg.URL, append(opts, nats.SetCustomDialer(dialer))...)
+	dialer.release()
+	if err != nil && ctx.Err() != nil {
+		return nil, fmt.Errorf("%w: %w", err, context.Cause(ctx))
+	}
+	return nc, err
 }
 
 // Dial connects to NATS, at one or more URLs separated by commas, with options of the caller's, and keeps the connection: once
@@ -100,10 +113,12 @@ func Dial(servers string, opts ...nats.Option) (*nats.Conn, error) {
 	return nc, nil
 }
 
+var errURL = errors.New("must be one or more URLs such as nats://127.0.0.1:4222, separated by commas")
+
 // withoutURL replaces an error that may quote a part of a URL.
 func withoutURL(err error) error {
 	if _, ok := errors.AsType[*url.Error](err); ok {
-		return errors.New("must be one or more URLs such as nats://127.0.0.1:4222, separated by commas")
+		return errURL
 	}
 	return err
 }

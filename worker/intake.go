@@ -70,6 +70,16 @@ func (l *lane) setFailing(err error) {
 // intake takes messages of a lane as there is room, until ctx ends. While the
 // lane is idle it waits for one message at a time; then it takes what is there.
 func (w *Worker) intake(ctx, work context.Context, l *lane) {
+	if l.consumer == nil {
+		// Each for itself: what one lane waits for must not keep the others.
+		w.insist(ctx, "cannot take jobs", func(ctx context.Context) error {
+			err := w.openLane(ctx, l)
+			if err != nil {
+				l.setFailing(err)
+			}
+			return err
+		}, zap.String("app", l.app.Name), zap.Stringer("lane", l.lane))
+	}
 	idle := true
 	for ctx.Err() == nil {
 		if l.brake.isOn() {

@@ -181,8 +181,9 @@ func New(cfg Config) (*Worker, error) {
 
 // Run works until ctx ends. Then it stops taking and sending, hands back to
 // JetStream what is not on its way, waits for answers to the rest within the drain
-// timeout, tells what became of all, and returns. The error is nil unless the
-// worker could not start.
+// timeout, tells what became of all, and returns nil. What JetStream does not give it
+// at the start, such as while it elects a leader, it asks for until it gets it: see
+// [Worker.Ready].
 func (w *Worker) Run(ctx context.Context) error {
 	// ctx says stop taking, sending stop sending, and work stop waiting for answers.
 	work, stopWork := context.WithCancelCause(context.WithoutCancel(ctx))
@@ -191,14 +192,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	defer stopSending(nil)
 
 	if w.cfg.Fuses != nil {
-		if err := w.cfg.Fuses.Load(ctx); err != nil {
-			return err
-		}
-	}
-	for _, l := range w.lanes {
-		if err := w.openLane(ctx, l); err != nil && ctx.Err() == nil {
-			return err
-		}
+		// Nothing is sent before it is known what must not be.
+		w.insist(ctx, "cannot read the fuses", w.cfg.Fuses.Load)
 	}
 	if ctx.Err() != nil {
 		return nil // told to stop before it had started
@@ -284,6 +279,18 @@ func (w *Worker) abandon(drained <-chan struct{}) {
 			}
 		}
 		next.Reset(untoldTick)
+	}
+}
+
+// insist does something until it succeeds or ctx ends.
+func (w *Worker) insist(ctx context.Context, otherwise string, do func(context.Context) error, fields ...zap.Field) {
+	for ctx.Err() == nil {
+		err := do(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		w.log.Warn(otherwise, append(fields, zap.Error(err))...)
+		pause(ctx, fetchPause)
 	}
 }
 

@@ -194,7 +194,7 @@ func (d *doctor) running(streams func() *stream.Streams, set *store.Store) check
 
 // dialQueue connects to NATS and looks at it.
 func (d *doctor) dialQueue(ctx context.Context) []finding {
-	nc, err := dialNATS(d.cfg, "doctor", zap.NewNop())
+	nc, err := dialNATS(ctx, d.cfg, "doctor", zap.NewNop())
 	if err != nil {
 		return []finding{failed("nats", remedyNATS, "%v", err)}
 	}

@@ -18,3 +18,6 @@ func JudgeAnswer(r apns.Response, standIn, spare bool) (state, found, remedy str
 	f := (&probe{name: "apns", standIn: standIn, spare: spare}).judge(r)
 	return f.State, f.Found, f.Remedy
 }
+
+// Patiently is what a worker starts with.
+var Patiently = patiently

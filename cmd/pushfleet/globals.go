@@ -82,9 +82,9 @@ func logger(cfg config.Log) (*zap.Logger, error) {
 	return log, nil
 }
 
-// dialNATS connects as is configured.
-func dialNATS(cfg *config.Config, role string, log *zap.Logger) (*nats.Conn, error) {
-	return stream.Connect(stream.ConnectConfig{
+// dialNATS connects as is configured, unless ctx ends first.
+func dialNATS(ctx context.Context, cfg *config.Config, role string, log *zap.Logger) (*nats.Conn, error) {
+	return stream.ConnectContext(ctx, stream.ConnectConfig{
 		URL: cfg.NATS.URL, Name: "pushfleet " + role,
 		CredentialsFile: cfg.NATS.CredentialsFile, NKeySeedFile: cfg.NATS.NKeySeedFile,
 		User: cfg.NATS.User, Password: cfg.NATS.Password.Reveal(),
@@ -107,7 +107,7 @@ func streamConfig(cfg config.NATS, log *zap.Logger) stream.Config {
 
 // connectNATS connects and makes the streams exist.
 func connectNATS(ctx context.Context, cfg *config.Config, role string, log *zap.Logger) (*nats.Conn, *stream.Streams, error) {
-	nc, err := dialNATS(cfg, role, log)
+	nc, err := dialNATS(ctx, cfg, role, log)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -230,11 +230,17 @@ func (r *rig) worker(name string) *process {
 // workerWith is worker, with settings from the environment.
 func (r *rig) workerWith(name string, env ...string) *process {
 	r.t.Helper()
-	ops := "127.0.0.1:" + freePort(r.t)
-	env = append(env, "PUSHFLEET_WORKER_NAME="+name, "PUSHFLEET_WORKER_LISTEN="+ops)
-	p := r.start(env, filepath.Join(r.bin, "pushfleet"), "worker", "-c", r.config)
-	r.until("worker "+name, func() error { _, err := r.get("http://" + ops + "/readyz"); return err })
+	p, ops := r.workerStarts(name, env...)
+	r.until("worker "+name, func() error { _, err := r.get(ops + "/readyz"); return err })
 	return p
+}
+
+// workerStarts is workerWith without the waiting. ops is the URL of its probes.
+func (r *rig) workerStarts(name string, env ...string) (p *process, ops string) {
+	r.t.Helper()
+	listen := "127.0.0.1:" + freePort(r.t)
+	env = append(env, "PUSHFLEET_WORKER_NAME="+name, "PUSHFLEET_WORKER_LISTEN="+listen)
+	return r.start(env, filepath.Join(r.bin, "pushfleet"), "worker", "-c", r.config), "http://" + listen
 }
 
 // cli runs a command and returns what it printed.

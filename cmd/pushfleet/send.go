@@ -156,7 +156,7 @@ func (f *sendFlags) run(cmd *cobra.Command, g *globals) error {
 	if err := knownApp(cfg, f.app); err != nil {
 		return err
 	}
-	nc, err := dialNATS(cfg, "send", zap.NewNop())
+	nc, err := dialNATS(ctx, cfg, "send", zap.NewNop())
 	if err != nil {
 		return err
 	}

@@ -12,8 +12,6 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
-
-	"github.com/pushfleet/pushfleet/stream"
 )
 
 func newWorker(g *globals) *cobra.Command {
@@ -23,6 +21,9 @@ func newWorker(g *globals) *cobra.Command {
 		Short: "Take jobs, send them to APNs, record what became of them",
 		Long: `worker takes jobs of all configured apps from JetStream, sends them to APNs, and
 records what became of them. Start as many as you like: they share the work.
+
+One that starts before its NATS servers do, or while they elect a leader, tries again
+for worker.start_timeout. It is not ready meanwhile, and /readyz says why.
 
 SIGTERM stops it: answers of what is on its way to APNs are waited for, up to
 worker.drain_timeout, and the rest goes back to JetStream at once. A second signal
@@ -63,7 +64,7 @@ pushfleet doctor finds, but for APNs.`,
 const workerGCPercent = 150
 
 // runWorkerProcess is all of a worker process. serving, if not nil, is told
-// where the probes are.
+// where the probes are, once JetStream is reached.
 func runWorkerProcess(ctx context.Context, g *globals, serving func(net.Addr)) error {
 	cfg, err := g.load()
 	if err != nil {
@@ -82,15 +83,6 @@ func runWorkerProcess(ctx context.Context, g *globals, serving func(net.Addr)) e
 			return fmt.Errorf("worker.name: not set, and the host has no name: %w", err)
 		}
 	}
-	nc, streams, err := connectNATS(ctx, cfg, "worker "+cfg.Worker.Name, log)
-	if err != nil {
-		return err
-	}
-	defer func() {
-		// Acknowledgements are written without waiting.
-		_ = nc.FlushTimeout(2 * time.Second) // else they come again, and are known
-		nc.Close()
-	}()
 	set, client, err := connectRedis(cfg.Redis)
 	if err != nil {
 		return err
@@ -103,25 +95,19 @@ func runWorkerProcess(ctx context.Context, g *globals, serving func(net.Addr)) e
 		return err
 	}
 	defer spans.stop()
-	f, err := newFleet(cfg, streams, set, spans.tracer("worker"), log, reg)
-	if err != nil {
-		return err
-	}
-	ready := func(ctx context.Context) error {
-		return errors.Join(f.worker.Ready(), streams.Ready(ctx), watch.ready(ctx))
-	}
-	checks := newDoctorOf(cfg).running(func() *stream.Streams { return streams }, set)
-	// The probes answer until the worker has drained.
+	var state workerState
+	ready := func(ctx context.Context) error { return errors.Join(state.ready(ctx), watch.ready(ctx)) }
+	checks := newDoctorOf(cfg).running(state.queue, set)
+	// The probes answer from before JetStream is reached until the worker has drained.
 	probes, stopProbes := context.WithCancel(context.WithoutCancel(ctx))
+	listens := make(chan net.Addr, 1)
 	var g2 errgroup.Group
 	work, stopWork := context.WithCancelCause(ctx)
 	defer stopWork(nil)
 	g2.Go(func() error {
-		err := serve(probes, cfg.Worker.Listen, newOps(reg, ready, checks, f.fuse.Notes, f.clock.Notes, watch.notes), func(a net.Addr) {
+		err := serve(probes, cfg.Worker.Listen, newOps(reg, ready, checks, state.notes, watch.notes), func(a net.Addr) {
 			log.Info("serves /livez, /readyz and /metrics", zap.Stringer("address", a))
-			if serving != nil {
-				serving(a)
-			}
+			listens <- a
 		})
 		stopWork(err)
 		return err
@@ -132,6 +118,27 @@ func runWorkerProcess(ctx context.Context, g *globals, serving func(net.Addr)) e
 	})
 	g2.Go(func() error {
 		defer stopProbes()
+		nc, streams, err := awaitNATS(work, cfg, "worker "+cfg.Worker.Name, log, state.failed)
+		if err != nil {
+			return err
+		}
+		defer func() {
+			// Acknowledgements are written without waiting.
+			_ = nc.FlushTimeout(2 * time.Second) // else they come again, and are known
+			nc.Close()
+		}()
+		f, err := newFleet(cfg, streams, set, spans.tracer("worker"), log, reg)
+		if err != nil {
+			return err
+		}
+		state.reached(streams, f)
+		if serving != nil {
+			select {
+			case a := <-listens:
+				serving(a)
+			case <-work.Done():
+			}
+		}
 		return f.run(work)
 	})
 	return g2.Wait()
