@@ -57,6 +57,11 @@ func benchmarkBacklog(b *testing.B, size int, expired bool) {
 			b.Fatal(err)
 		}
 	}
+	api, err := jetstream.New(js.NC)
+	if err != nil {
+		b.Fatal(err)
+	}
+	queued := stored(b, api, stream.Jobs)
 	pub := feedback.NewPublisher(feedback.PublisherConfig{Streams: js.Streams, Worker: "w"})
 	rec := feedback.NewRecorder(feedback.RecorderConfig{Streams: js.Streams, TokenSet: set, Ledger: set})
 	later := time.Now().Add(time.Minute) // by then every ttl is over
@@ -74,10 +79,6 @@ func benchmarkBacklog(b *testing.B, size int, expired bool) {
 	ctx, stop := context.WithCancel(b.Context())
 	tail, stopTail := context.WithCancel(context.WithoutCancel(ctx))
 	var head, tails sync.WaitGroup
-	api, err := jetstream.New(js.NC)
-	if err != nil {
-		b.Fatal(err)
-	}
 	b.ResetTimer()
 	head.Go(func() { _ = w.Run(ctx) })
 	tails.Go(func() { _ = pub.Run(tail) })
@@ -85,19 +86,27 @@ func benchmarkBacklog(b *testing.B, size int, expired bool) {
 	tick := time.NewTicker(2 * time.Millisecond)
 	defer tick.Stop()
 	for range tick.C {
-		st, err := api.Stream(ctx, stream.Jobs)
-		if err != nil {
-			b.Fatal(err)
-		}
-		if st.CachedInfo().State.Msgs == 0 {
+		if stored(b, api, stream.Jobs).Msgs == 0 {
 			break
 		}
 	}
 	b.StopTimer()
 	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds(), "jobs/s")
 	b.ReportMetric(float64(b.N*size)/b.Elapsed().Seconds(), "notifications/s")
+	b.ReportMetric(float64(queued.Bytes)/float64(b.N), "JOBS-B/job")
+	b.ReportMetric(float64(stored(b, api, stream.Outcomes).Bytes)/float64(b.N*size), "OUTCOMES-B/notification")
 	stop()
 	head.Wait()
 	stopTail()
 	tails.Wait()
+}
+
+// stored is what a stream holds.
+func stored(b *testing.B, api jetstream.JetStream, name string) jetstream.StreamState {
+	b.Helper()
+	st, err := api.Stream(b.Context(), name)
+	if err != nil {
+		b.Fatal(err)
+	}
+	return st.CachedInfo().State
 }
