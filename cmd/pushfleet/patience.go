@@ -19,8 +19,8 @@ const (
 )
 
 // awaitNATS is connectNATS for a worker, which may start before its servers do, or
-// while they elect a leader: it tries for worker.start_timeout. failed, if not nil, is
-// told of each try that failed.
+// while they elect a leader: it tries for worker.start_timeout. failed is told of each
+// try that failed.
 func awaitNATS(ctx context.Context, cfg *config.Config, role string, log *zap.Logger, failed func(error)) (nc *nats.Conn, streams *stream.Streams, err error) {
 	err = patiently(ctx, cfg.Worker.StartTimeout, func(ctx context.Context) error {
 		nc, streams, err = connectNATS(ctx, cfg, role, log)
