@@ -44,6 +44,9 @@ var access = map[string]struct {
 	"POST /v1/apps/{app}/dead-letters/redrive":      {[]api.Scope{api.ScopeAdmin}, "dead-letter.redrive"},
 	"POST /v1/apps/{app}/dead-letters/purge":        {[]api.Scope{api.ScopeAdmin}, "dead-letter.purge"},
 	"GET /v1/apps/{app}/explain":                    {[]api.Scope{api.ScopeRead}, ""},
+	"GET /v1/keys":                                  {[]api.Scope{api.ScopeAdmin}, ""},
+	"POST /v1/keys":                                 {[]api.Scope{api.ScopeAdmin}, "key.create"},
+	"DELETE /v1/keys/{id}":                          {[]api.Scope{api.ScopeAdmin}, "key.revoke"},
 	"POST /api/push":                                {[]api.Scope{api.ScopeSend}, ""},
 	"GET /api/stat/app":                             {[]api.Scope{api.ScopeSend, api.ScopeRead}, ""},
 }
@@ -74,9 +77,10 @@ func TestScopesOfRoutes(t *testing.T) {
 	if want := slices.Sorted(maps.Keys(access)); !slices.Equal(routes, want) {
 		t.Fatalf("routes: got %q, want each in the table: %q", routes, want)
 	}
-	keys := make(map[api.Scope]string)
+	keys, whole := make(map[api.Scope]string), make(map[api.Scope]string)
 	for _, scope := range api.Scopes() {
 		keys[scope] = f.keyFor("shop", scope)
+		whole[scope] = f.key(api.KeyConfig{Scopes: []api.Scope{scope}, AllApps: true})
 	}
 	foreign := f.keyFor("news", api.ScopeAdmin)
 	for _, name := range routes {
@@ -85,7 +89,15 @@ func TestScopesOfRoutes(t *testing.T) {
 		if method != http.MethodGet && method != http.MethodDelete {
 			r.body = "{"
 		}
-		for scope, key := range keys {
+		of := keys
+		if strings.HasPrefix(path, "/v1/keys") { // no key for one app may, whatever its scope
+			for _, key := range keys {
+				r.key = key
+				f.want(http.StatusForbidden, r)
+			}
+			of = whole
+		}
+		for scope, key := range of {
 			r.key = key
 			a := f.send(r)
 			may := scope == api.ScopeAdmin || slices.Contains(access[name].scopes, scope)

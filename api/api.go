@@ -50,6 +50,8 @@ type Config struct {
 	DeadLetters DeadLetters
 	// Explainer says what became of devices. nil: there is no route for it.
 	Explainer Explainer
+	// KeyStore is where API keys are made and revoked. nil: there are no routes for them.
+	KeyStore KeyStore
 
 	Apps map[string]App // by name; not changed afterwards
 

@@ -2,6 +2,7 @@ package api
 
 import (
 	"cmp"
+	"strings"
 
 	"go.uber.org/zap"
 )
@@ -23,7 +24,11 @@ func (a *API) audit(rt *route, c *call, status int, p *Problem) {
 		app = ""
 	}
 	object := cmp.Or(c.object, c.r.PathValue("id"))
-	a.cfg.Audit.Info(rt.audit,
+	if rt.allApps && strings.HasPrefix(object, keyPrefix) { // somebody gave a whole key for its id
+		object, _, _ = strings.Cut(strings.TrimPrefix(object, keyPrefix), "_")
+	}
+	a.cfg.Audit.Info(rt.audit, append([]zap.Field{
 		zap.String("who", "API key "+c.key.ID), zap.String("app", app), zap.String("object", object[:min(len(object), maxAudited)]),
-		zap.String("result", result), zap.Int("status", status), zap.String("request_id", c.id))
+		zap.String("result", result), zap.Int("status", status), zap.String("request_id", c.id),
+	}, c.details...)...)
 }

@@ -33,6 +33,7 @@ type call struct {
 	appName string
 	app     App
 	body    []byte
+	details []zap.Field // more for the audit log
 	// unaudited: it would only have changed something.
 	unaudited bool
 	object    string     // for the audit log, where the URL does not name it
@@ -63,8 +64,7 @@ func (a *API) serve(rt *route, m *routeMetrics, w http.ResponseWriter, r *http.R
 func (c *call) answer(rt *route, w http.ResponseWriter) (status int, body any, p *Problem) {
 	defer func() {
 		if v := recover(); v != nil {
-			p = problemf(http.StatusInternalServerError, codeInternal, "something went wrong here; it is logged under this request's id")
-			p.cause = fmt.Errorf("panic: %v", v)
+			p = internal(fmt.Errorf("panic: %v", v))
 		}
 	}()
 	ctx, cancel := context.WithTimeoutCause(c.r.Context(), callTimeout, errPatience)
@@ -89,6 +89,9 @@ func (c *call) answer(rt *route, w http.ResponseWriter) (status int, body any, p
 func (c *call) authorize(rt *route) *Problem {
 	if p := c.identify(rt); p != nil {
 		return p
+	}
+	if rt.allApps && !c.key.AllApps {
+		return problemf(http.StatusForbidden, codeWrongApp, "an API key for all apps is needed")
 	}
 	if !rt.appless {
 		if p := c.enter(); p != nil {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/base32"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -54,28 +53,38 @@ type KeyConfig struct {
 	AllApps bool
 }
 
+// maxKeyName is the most bytes of a key's name.
+const maxKeyName = 100
+
+// faults are what is wrong with it.
+func (cfg *KeyConfig) faults() []Fault {
+	var f faults
+	if len(cfg.Name) > maxKeyName {
+		f.add("name", "must be at most %d bytes, got %d", maxKeyName, len(cfg.Name))
+	}
+	if len(cfg.Scopes) == 0 {
+		f.add("scopes", "needs at least one")
+	}
+	if cfg.AllApps == (len(cfg.Apps) > 0) {
+		f.add("apps", "must be named, or be all, and not both")
+	}
+	for i, sc := range cfg.Scopes {
+		if !slices.Contains(Scopes(), sc) {
+			f.add(fmt.Sprintf("scopes[%d]", i), "must be one of %v", Scopes())
+		}
+	}
+	return f.list
+}
+
 // NewKey makes an API key of 256 random bits. The text is to be handed to its
 // owner and shown to nobody else; the record is to be stored, and does not hold
 // it.
 func NewKey(cfg KeyConfig, now time.Time) (text string, record store.APIKey, err error) {
-	var errs []error
-	if len(cfg.Name) > 100 {
-		errs = append(errs, fmt.Errorf("name: must be at most 100 bytes, got %d", len(cfg.Name)))
-	}
-	if len(cfg.Scopes) == 0 {
-		errs = append(errs, errors.New("scopes: needs at least one"))
-	}
-	if cfg.AllApps == (len(cfg.Apps) > 0) {
-		errs = append(errs, errors.New("apps: must be named, or be all, and not both"))
+	if err := joined(cfg.faults()); err != nil {
+		return "", store.APIKey{}, err
 	}
 	for _, sc := range cfg.Scopes {
-		if !slices.Contains(Scopes(), sc) {
-			errs = append(errs, fmt.Errorf("scopes: must be of %v, got %q", Scopes(), sc))
-		}
 		record.Scopes = append(record.Scopes, string(sc))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return "", store.APIKey{}, err
 	}
 	random := make([]byte, idBytes+secretBytes)
 	_, _ = rand.Read(random) // it never fails, and would end the process

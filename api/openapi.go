@@ -83,6 +83,9 @@ func operation(rt *route, reg huma.Registry, problem *huma.Schema) *huma.Operati
 	}
 	if len(rt.scopes) > 0 {
 		op.Description += " Needs the scope " + orScopes(rt.scopes) + "."
+		if rt.allApps {
+			op.Description += " The API key must be for all apps."
+		}
 		fails = append(fails, 401, 403, 404, 429, 500, 503)
 	} else {
 		op.Security = []map[string][]string{{}}

@@ -83,11 +83,11 @@ func TestOpenAPI(t *testing.T) {
 	}
 	slices.Sort(got)
 	want := []string{
-		"DELETE /v1/apps/{app}/campaigns/{id}", "DELETE /v1/apps/{app}/devices/{token}", "GET /api/stat/app", "GET /openapi.json", "GET /v1/apps", "GET /v1/apps/{app}/campaigns", "GET /v1/apps/{app}/campaigns/{id}",
-		"GET /v1/apps/{app}/dead-letters", "GET /v1/apps/{app}/dead-letters/{sequence}", "GET /v1/apps/{app}/devices/{token}", "GET /v1/apps/{app}/explain", "GET /v1/apps/{app}/fuses", "GET /v1/apps/{app}/notifications/{id}", "GET /v1/apps/{app}/users/{user}/devices", "PATCH /v1/apps/{app}/campaigns/{id}",
+		"DELETE /v1/apps/{app}/campaigns/{id}", "DELETE /v1/apps/{app}/devices/{token}", "DELETE /v1/keys/{id}", "GET /api/stat/app", "GET /openapi.json", "GET /v1/apps", "GET /v1/apps/{app}/campaigns", "GET /v1/apps/{app}/campaigns/{id}",
+		"GET /v1/apps/{app}/dead-letters", "GET /v1/apps/{app}/dead-letters/{sequence}", "GET /v1/apps/{app}/devices/{token}", "GET /v1/apps/{app}/explain", "GET /v1/apps/{app}/fuses", "GET /v1/apps/{app}/notifications/{id}", "GET /v1/apps/{app}/users/{user}/devices", "GET /v1/keys", "PATCH /v1/apps/{app}/campaigns/{id}",
 		"POST /api/push", "POST /v1/apps/{app}/campaigns", "POST /v1/apps/{app}/campaigns/{id}/cancel", "POST /v1/apps/{app}/campaigns/{id}/pause",
 		"POST /v1/apps/{app}/campaigns/{id}/resume", "POST /v1/apps/{app}/dead-letters/purge", "POST /v1/apps/{app}/dead-letters/redrive", "POST /v1/apps/{app}/devices", "POST /v1/apps/{app}/fuses/{environment}/reset",
-		"POST /v1/apps/{app}/notifications", "POST /v1/apps/{app}/notifications/batch", "PUT /v1/apps/{app}/devices/{token}",
+		"POST /v1/apps/{app}/notifications", "POST /v1/apps/{app}/notifications/batch", "POST /v1/keys", "PUT /v1/apps/{app}/devices/{token}",
 	}
 	if !slices.Equal(got, want) {
 		t.Errorf("operations: got %q, want %q", got, want)
@@ -109,7 +109,7 @@ func everyRoute(c *api.Config, js *testenv.JetStream) {
 	c.Campaigns, c.Totals, c.Queue, c.Jobs = js.Streams, set, js.Streams, set
 	c.Gorush, c.Fleet = &api.Gorush{}, js.Streams
 	c.Fuses = fuses{js.Streams, set}
-	c.DeadLetters = js.Streams
+	c.DeadLetters, c.KeyStore = js.Streams, set
 	c.Explainer = &explain.Explainer{Streams: js.Streams, Set: set}
 }
 
@@ -142,7 +142,7 @@ func TestExamples(t *testing.T) {
 				}
 				example, ok := dict(dict(content)["application/json"])["example"]
 				if !ok {
-					if strings.Contains(path, "/notifications") || strings.Contains(path, "/fuses") || strings.Contains(path, "/explain") || strings.Contains(path, "/dead-letters") || path == "/v1/apps" {
+					if strings.Contains(path, "/notifications") || strings.Contains(path, "/fuses") || strings.Contains(path, "/explain") || strings.Contains(path, "/dead-letters") || path == "/v1/apps" || strings.HasPrefix(path, "/v1/keys") {
 						t.Errorf("%s %s%s: got no example, want one", method, path, at)
 					}
 					continue

@@ -50,6 +50,7 @@ const (
 	codeTooManyDevices      = "too_many_devices"
 	codeUnknownCampaign     = "unknown_campaign"
 	codeUnknownNotification = "unknown_notification"
+	codeUnknownKey          = "unknown_key"
 	codeUnknownDeadLetter   = "unknown_dead_letter"
 	codeCampaignExists      = "campaign_exists"
 	codeWrongState          = "wrong_state"

@@ -18,6 +18,7 @@ type route struct {
 	scopes  []Scope // one of them, or admin, is needed; none: anybody may
 	audit   string  // what the audit log calls it; empty: it does not tell of it
 	appless bool    // the path names no app: it is for those of the key
+	allApps bool    // only for keys for all apps
 	key     string  // of requests that bring none; empty: they must
 	body    int64   // the most bytes of a body; 0: it has none
 	handle  func(c *call) (status int, body any, p *Problem)

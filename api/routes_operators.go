@@ -26,7 +26,44 @@ func (a *API) operatorRoutes() []route {
 	if a.cfg.Explainer != nil {
 		list = append(list, a.explainRoute())
 	}
+	if a.cfg.KeyStore != nil {
+		list = append(list, a.keyRoutes()...)
+	}
 	return list
+}
+
+// keyRoutes is the list of routes of API keys.
+func (a *API) keyRoutes() []route {
+	const all = "/v1/keys"
+	const key = `"id":"6vqz3hkx2mmb7c4y","name":"shop backend","scopes":["send","devices"],"apps":["shop"],"all_apps":false,"created_at":"2026-11-24T09:00:00Z"`
+	admin := []Scope{ScopeAdmin}
+	return []route{
+		{
+			method: http.MethodGet, path: all, id: "listKeys",
+			summary: "All API keys",
+			detail:  "Also revoked ones; never the keys themselves.",
+			scopes:  admin, appless: true, allApps: true, handle: a.getKeys,
+			out: reflect.TypeFor[APIKeyList](), status: http.StatusOK,
+			outExample: `{"keys":[{` + key + `}]}`,
+		},
+		{
+			method: http.MethodPost, path: all, id: "createKey", audit: "key.create",
+			summary: "Make an API key",
+			detail:  "The answer has the key, once: only a hash of it is kept. A repetition makes another one.",
+			scopes:  admin, appless: true, allApps: true, body: maxSingle, handle: a.postKey,
+			in: reflect.TypeFor[KeyRequest](), out: reflect.TypeFor[CreatedKey](), status: http.StatusCreated,
+			inExample:  `{"name":"shop backend","scopes":["send","devices"],"apps":["shop"]}`,
+			outExample: `{` + key + `,"key":"pf_6vqz3hkx2mmb7c4y_…"}`,
+			fails:      []int{422},
+		},
+		{
+			method: http.MethodDelete, path: all + "/{id}", id: "revokeKey", audit: "key.revoke", pathID: "The API key's id.",
+			summary: "Revoke an API key, for good",
+			detail:  "It is refused everywhere within 5 seconds. Revoking it again changes nothing.",
+			scopes:  admin, appless: true, allApps: true, handle: a.deleteKey,
+			status: http.StatusNoContent, fails: []int{422},
+		},
+	}
 }
 
 // deadLetterRoutes is the list of routes of dead letters.

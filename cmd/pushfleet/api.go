@@ -100,7 +100,7 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 	}
 	door, err := api.New(api.Config{
 		Keys: set, Registrations: set, TokenSet: set, Campaigns: queue, Totals: set, Queue: queue, Jobs: set, Apps: apps,
-		Gorush: gorush, Fleet: queue, Fuses: queue, DeadLetters: queue, Explainer: queue,
+		Gorush: gorush, Fleet: queue, Fuses: queue, DeadLetters: queue, Explainer: queue, KeyStore: set,
 		RateLimit: cfg.API.RateLimit, MaxBatchBytes: int64(cfg.API.MaxBatchBytes),
 		Version: version, Logger: log, Audit: audit, Metrics: reg, Tracer: spans.tracer("api"), Now: day.Now,
 	})

@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -65,9 +64,7 @@ campaigns, read (read everything), admin (all of these).`,
 					return err
 				}
 				if output == "json" {
-					shown := showKey(&record)
-					shown.Key = text
-					return printJSON(cmd.OutOrStdout(), shown)
+					return printJSON(cmd.OutOrStdout(), api.CreatedKey{APIKey: api.APIKeyOf(&record), Key: text})
 				}
 				fmt.Fprintln(cmd.OutOrStdout(), text)
 				fmt.Fprintf(cmd.ErrOrStderr(), "created API key %s; it is not shown again\n", record.ID)
@@ -97,9 +94,9 @@ func newKeyList(g *globals) *cobra.Command {
 			}
 			return withKeys(cmd.Context(), g, func(ctx context.Context, _ *config.Config, set *store.Store) error {
 				keys, err := set.APIKeys(ctx)
-				list := make([]shownKey, len(keys))
+				list := make([]api.APIKey, len(keys))
 				for i := range keys {
-					list[i] = showKey(&keys[i])
+					list[i] = api.APIKeyOf(&keys[i])
 				}
 				if output == "json" {
 					if printErr := printJSON(cmd.OutOrStdout(), list); printErr != nil {
@@ -157,31 +154,7 @@ func withKeys(ctx context.Context, g *globals, do func(context.Context, *config.
 	return do(ctx, cfg, set)
 }
 
-// shownKey is an API key as the key commands print it.
-type shownKey struct {
-	ID        string     `json:"id"`
-	Key       string     `json:"key,omitempty"` // when it is made
-	Name      string     `json:"name,omitempty"`
-	Scopes    []string   `json:"scopes"`
-	Apps      []string   `json:"apps"` // empty: all
-	AllApps   bool       `json:"all_apps"`
-	CreatedAt time.Time  `json:"created_at"`
-	RevokedAt *time.Time `json:"revoked_at,omitempty"`
-}
-
-func showKey(k *store.APIKey) shownKey {
-	s := shownKey{
-		ID: k.ID, Name: k.Name, Scopes: k.Scopes, Apps: slices.Concat([]string{}, k.Apps), AllApps: k.AllApps,
-		CreatedAt: k.CreatedAt.UTC(),
-	}
-	if k.Revoked() {
-		at := k.RevokedAt.UTC()
-		s.RevokedAt = &at
-	}
-	return s
-}
-
-func printKeys(out io.Writer, keys []shownKey) {
+func printKeys(out io.Writer, keys []api.APIKey) {
 	if len(keys) == 0 {
 		fmt.Fprintln(out, "no API keys")
 		return
