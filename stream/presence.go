@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -15,6 +16,8 @@ const presenceTTL = 30 * time.Second
 
 // Presence is what a worker tells the others about itself.
 type Presence struct {
+	// Name is the worker's; of one that does not say it, what [SubjectToken] made of it.
+	Name    string   `json:"name,omitempty"`
 	Version string   `json:"version"`
 	Apps    []string `json:"apps"`
 	// Redriven says that the worker tells a redriven job from the one that it
@@ -32,6 +35,7 @@ type Counts struct {
 
 // Announce says that a worker is alive; it is forgotten after 30 s.
 func (s *Streams) Announce(ctx context.Context, worker string, p Presence) error {
+	p.Name = worker
 	body, err := json.Marshal(p)
 	if err != nil {
 		return fmt.Errorf("encode presence: %w", err)
@@ -91,6 +95,7 @@ func (s *Streams) Present(ctx context.Context) ([]Presence, error) {
 		if err := json.Unmarshal(entry.Value(), &p); err != nil {
 			return nil, fmt.Errorf("read worker %s: %w", key, err)
 		}
+		p.Name = cmp.Or(p.Name, key)
 		present = append(present, p)
 	}
 	return present, nil

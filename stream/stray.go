@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -66,6 +67,24 @@ func (s *Streams) Backlog(ctx context.Context) (Backlog, error) {
 		}
 	}
 	return b, nil
+}
+
+// OldestJob returns when JetStream stored the oldest job of an app and lane that is not
+// settled; zero if there is none.
+func (s *Streams) OldestJob(ctx context.Context, app string, lane job.Lane) (time.Time, error) {
+	subject := JobsSubject(app, lane)
+	st, err := s.js.Stream(ctx, Jobs)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("ask for stream %s: %w", Jobs, err)
+	}
+	msg, err := st.GetMsg(ctx, 1, jetstream.WithGetMsgSubject(subject))
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		return time.Time{}, nil
+	}
+	if err != nil {
+		return time.Time{}, fmt.Errorf("read the oldest job of %s: %w", subject, err)
+	}
+	return msg.Time, nil
 }
 
 // jobsSubjects returns how many messages each subject of JOBS holds that a filter

@@ -19,6 +19,14 @@ type backlog struct {
 	messages *prometheus.GaugeVec
 	bytes    *prometheus.GaugeVec
 	most     *prometheus.GaugeVec
+
+	seen atomic.Pointer[waitingWork] // nil: nobody has looked yet
+}
+
+// waitingWork is what was in JOBS at a moment, by app and lane.
+type waitingWork struct {
+	at   time.Time
+	apps map[string]*[2]stream.LaneBacklog
 }
 
 func newBacklog(reg prometheus.Registerer) *backlog {
@@ -51,8 +59,12 @@ func (e *estimate) get() float64 { return max(1, math.Float64frombits(e.bits.Loa
 func (w *Worker) watchBacklog(ctx context.Context) {
 	tick := time.NewTicker(w.cfg.BacklogInterval)
 	defer tick.Stop()
-	for {
-		if err := w.lookAtBacklog(ctx); err != nil && ctx.Err() == nil {
+	for look := 0; ; look++ {
+		err := w.lookAtBacklog(ctx)
+		if err == nil && w.cfg.Metrics != nil && look%usageEvery == 0 {
+			err = w.lookAtUsage(ctx)
+		}
+		if err != nil && ctx.Err() == nil {
 			w.log.Debug("cannot ask what waits in jetstream", zap.Error(err))
 		}
 		select {
@@ -63,7 +75,11 @@ func (w *Worker) watchBacklog(ctx context.Context) {
 	}
 }
 
-func (w *Worker) lookAtBacklog(ctx context.Context) error {
+// usageEvery is at which looks it is asked how full the streams are: every 15 s, as often
+// as Prometheus asks a worker.
+const usageEvery = 3
+
+func (w *Worker) lookAtUsage(ctx context.Context) error {
 	usage, err := w.cfg.Streams.Usage(ctx)
 	if err != nil {
 		return err
@@ -75,46 +91,64 @@ func (w *Worker) lookAtBacklog(ctx context.Context) error {
 			w.backlog.most.WithLabelValues(u.Stream).Set(float64(u.MaxBytes))
 		}
 	}
+	return nil
+}
+
+func (w *Worker) lookAtBacklog(ctx context.Context) error {
+	at := time.Now()
 	// What a work queue holds of a subject is what its consumer has pending and
 	// unacknowledged; one question is for all consumers.
 	waiting, err := w.cfg.Streams.JobSubjects(ctx)
 	if err != nil {
 		return err
 	}
-	messages := make(map[string]float64, len(waiting))
+	messages := make(map[string]uint64, len(waiting))
 	for _, s := range waiting {
-		messages[s.Subject] = float64(s.Messages)
+		messages[s.Subject] = s.Messages
 	}
 	ranges, err := w.waitingRanges(ctx)
 	if err != nil {
 		return err
 	}
+	seen := &waitingWork{at: at, apps: make(map[string]*[2]stream.LaneBacklog)}
 	for _, l := range w.lanes {
-		n := messages[stream.JobsSubject(l.app.Name, l.lane)] * l.seen.get()
+		n := messages[stream.JobsSubject(l.app.Name, l.lane)]
+		found := stream.LaneBacklog{Messages: n, Notifications: float64(n) * l.seen.get()}
 		if l.lane == job.Bulk {
-			n += ranges[l.app.Name]
+			r := ranges[l.app.Name]
+			found.Messages += r.Messages
+			found.Notifications += r.Notifications
 		}
-		w.backlog.waiting.WithLabelValues(l.app.Name, l.lane.String()).Set(n)
+		w.backlog.waiting.WithLabelValues(l.app.Name, l.lane.String()).Set(found.Notifications)
+		if seen.apps[l.app.Name] == nil {
+			seen.apps[l.app.Name] = new([2]stream.LaneBacklog)
+		}
+		seen.apps[l.app.Name][l.lane] = found
 	}
+	w.backlog.seen.Store(seen)
 	return nil
 }
 
-// waitingRanges is about how many devices are in ranges that are not settled, by app.
-// Those of a campaign that does not run wait for a person, not for workers.
-func (w *Worker) waitingRanges(ctx context.Context) (map[string]float64, error) {
+// waitingRanges is what is in ranges that are not settled, by app. Those of a campaign
+// that does not run wait for a person, not for workers.
+func (w *Worker) waitingRanges(ctx context.Context) (map[string]stream.LaneBacklog, error) {
 	subjects, err := w.cfg.Streams.RangeSubjects(ctx)
 	if err != nil {
 		return nil, err
 	}
-	messages := make(map[string]float64, len(subjects))
+	messages := make(map[string]uint64, len(subjects))
 	for _, s := range subjects {
-		messages[s.Subject] = float64(s.Messages)
+		messages[s.Subject] = s.Messages
 	}
-	devices := make(map[string]float64)
+	waiting := make(map[string]stream.LaneBacklog)
 	for _, r := range w.campaigns.all() {
 		if r.runs() {
-			devices[r.app.Name] += messages[stream.RangesSubject(r.app.Name, r.id)] * r.lane.seen.get()
+			n := messages[stream.RangesSubject(r.app.Name, r.id)]
+			of := waiting[r.app.Name]
+			of.Messages += n
+			of.Notifications += float64(n) * r.lane.seen.get()
+			waiting[r.app.Name] = of
 		}
 	}
-	return devices, nil
+	return waiting, nil
 }

@@ -53,6 +53,9 @@ type lane struct {
 
 	mu   sync.Mutex
 	fail error // guarded by mu: why the last fetch failed
+
+	trouble   string    // guarded by mu: why messages were handed back last
+	troubleAt time.Time // guarded by mu
 }
 
 func (l *lane) failing() error {
@@ -66,6 +69,27 @@ func (l *lane) setFailing(err error) {
 	l.fail = err
 	l.mu.Unlock()
 }
+
+// handsBack notes why messages were handed back.
+func (l *lane) handsBack(why string) {
+	l.mu.Lock()
+	l.trouble, l.troubleAt = why, time.Now()
+	l.mu.Unlock()
+}
+
+// troubles says why the lane's messages are handed back, if they were lately.
+func (l *lane) troubles(now time.Time) string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.trouble == "" || now.Sub(l.troubleAt) > troubleFor {
+		return ""
+	}
+	return l.trouble
+}
+
+// troubleFor is how long trouble is told of: what is handed back for want of Redis
+// comes again after storeRetry.
+const troubleFor = 2 * storeRetry
 
 // intake takes messages of a lane as there is room, until ctx ends. While the
 // lane is idle it waits for one message at a time; then it takes what is there.

@@ -25,7 +25,10 @@ type metrics struct {
 
 // tally is what the worker tells the fleet of an app's notifications. It is apart from
 // the metrics, which nothing reads but their collector.
-type tally struct{ accepted, failed atomic.Int64 }
+type tally struct {
+	accepted, rejected, failed atomic.Int64
+	waits                      [2]waits // of what was accepted, by lane
+}
 
 // fastMetrics are what most notifications need, found once for a lane and an
 // environment.
@@ -92,12 +95,15 @@ func (m *metrics) accepted(l *lane, env device.Environment, latency time.Duratio
 	f := &l.fast[env]
 	f.accepted.Inc()
 	l.tally.accepted.Add(1)
+	l.tally.waits[l.lane].observe(latency)
 	f.latency.Observe(latency.Seconds())
 }
 
 func (m *metrics) settled(l *lane, env device.Environment, result job.Result, reason string, n int) {
 	switch result {
-	case job.Rejected, job.Failed, job.Unknown:
+	case job.Rejected:
+		l.tally.rejected.Add(int64(n))
+	case job.Failed, job.Unknown:
 		l.tally.failed.Add(int64(n))
 	}
 	m.notifications.WithLabelValues(l.app.Name, env.String(), l.lane.String(), string(result), m.label(reason)).Add(float64(n))

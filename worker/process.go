@@ -3,6 +3,7 @@ package worker
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"go.uber.org/zap"
@@ -279,8 +280,10 @@ func (w *Worker) handBackAll(batch []*message, delay time.Duration, doing string
 		level, delay = zap.DebugLevel, 0 // as it should: somebody else may try at once
 	}
 	w.log.Log(level, "hands messages back", zap.String("while", doing), zap.Int("messages", len(batch)), zap.Error(cause))
+	why := fmt.Sprintf("hands jobs back, cannot %s: %v", doing, cause)
 	for _, m := range batch {
 		m.lane.brake.wasted()
+		m.lane.handsBack(why)
 		w.handBack(m, delay)
 	}
 	return nil

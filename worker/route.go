@@ -2,6 +2,7 @@ package worker
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"time"
@@ -38,7 +39,13 @@ type Route struct {
 	Sender      Sender
 
 	mu      sync.Mutex
-	stopped map[string]time.Time // guarded by mu: topic, or "" for all -> until
+	stopped map[string]routeStop // guarded by mu: by topic, or "" for all
+}
+
+// routeStop is why a topic of a route is halted, and until when.
+type routeStop struct {
+	until  time.Time
+	reason string
 }
 
 // route returns the route for an environment and topic, or nil. A credential for
@@ -59,14 +66,14 @@ func (a *App) route(env device.Environment, topic string) *Route {
 
 // stop halts a topic of the route, or all of it with topic "", until a time. It
 // reports whether that is news.
-func (r *Route) stop(topic string, now, until time.Time) bool {
+func (r *Route) stop(topic, reason string, now, until time.Time) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.stopped == nil {
-		r.stopped = make(map[string]time.Time)
+		r.stopped = make(map[string]routeStop)
 	}
-	news := !r.stopped[topic].After(now)
-	r.stopped[topic] = until
+	news := !r.stopped[topic].until.After(now)
+	r.stopped[topic] = routeStop{until, reason}
 	return news
 }
 
@@ -76,9 +83,27 @@ func (r *Route) stoppedUntil(topic string, now time.Time) time.Time {
 	defer r.mu.Unlock()
 	var until time.Time
 	for _, key := range [...]string{"", topic} {
-		if t := r.stopped[key]; t.After(now) && t.After(until) {
+		if t := r.stopped[key].until; t.After(now) && t.After(until) {
 			until = t
 		}
 	}
 	return until
+}
+
+// halts says which topics of the route are halted, and why.
+func (r *Route) halts(now time.Time) []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var list []string
+	for topic, stop := range r.stopped {
+		if wait := stop.until.Sub(now); wait > 0 {
+			what := "nothing is sent"
+			if topic != "" {
+				what = "nothing is sent for topic " + topic
+			}
+			list = append(list, fmt.Sprintf("%s: %s: APNs says %s, tried again in %s", r.Environment, what, stop.reason, wait.Round(time.Second)))
+		}
+	}
+	slices.Sort(list)
+	return list
 }

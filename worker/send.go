@@ -1,7 +1,10 @@
 package worker
 
 import (
+	"cmp"
 	"context"
+	"errors"
+	"fmt"
 	"sync"
 	"time"
 
@@ -267,7 +270,11 @@ func (w *Worker) halt(m *message, route *Route, topic string, h Halt, resp apns.
 	if h == StopRoute {
 		topic = ""
 	}
-	if route.stop(topic, now, now.Add(stopFor)) {
+	reason := cmp.Or(string(resp.Reason), fmt.Sprintf("status %d", resp.Status))
+	if stopped, ok := errors.AsType[*apns.RouteError](resp.Err); ok {
+		reason = cmp.Or(string(stopped.Reason), stopped.Error())
+	}
+	if route.stop(topic, reason, now, now.Add(stopFor)) {
 		w.log.Error("route is stopped: mend its configuration",
 			zap.String("app", m.lane.app.Name), zap.Stringer("environment", route.Environment),
 			zap.String("topic", topic), zap.String("reason", string(resp.Reason)), zap.Int("status", resp.Status), zap.Duration("tried_again_in", stopFor), zap.Error(resp.Err))

@@ -99,7 +99,9 @@ func (w *Worker) tell(ctx context.Context, m *message, waits bool) {
 func (w *Worker) publish(m *message, outcomes []job.JobOutcome, next func()) {
 	m.lane.brake.gotSomewhere()
 	m.startTelling()
+	w.untold.begin(time.Now())
 	w.cfg.Outcomes.Publish(m.lane.app.Name, m.lane.lane, outcomes, func(err error) {
+		w.untold.end(time.Now())
 		if !m.stopTelling() {
 			return // handed back meanwhile
 		}

@@ -55,7 +55,7 @@ func (w *Worker) sweepStrays(ctx context.Context, since map[string]time.Time) er
 	for _, a := range w.cfg.Apps {
 		apps = append(apps, a.Name)
 		n := w.tallies[a.Name]
-		counts[a.Name] = stream.Counts{Accepted: n.accepted.Load(), Failed: n.failed.Load()}
+		counts[a.Name] = stream.Counts{Accepted: n.accepted.Load(), Failed: n.rejected.Load() + n.failed.Load()}
 	}
 	if err := w.cfg.Streams.Announce(ctx, w.cfg.Name, stream.Presence{Version: w.cfg.Version, Apps: apps, Redriven: true, Counts: counts}); err != nil {
 		return err

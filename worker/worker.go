@@ -59,9 +59,10 @@ type Config struct {
 	// Such jobs are given up when their app was unknown to all workers for
 	// StrayAfter; 0: one minute.
 	StrayInterval, StrayAfter time.Duration
-	// BacklogInterval is how often JetStream is asked what waits there, for Metrics;
-	// 0: 15 s, as often as Prometheus asks a worker.
-	BacklogInterval time.Duration
+	// BacklogInterval is how often JetStream is asked what waits there, for Metrics and
+	// for reports; 0: 5 s. ReportInterval is how often the worker tells whoever listens
+	// what it does; 0: 1 s.
+	BacklogInterval, ReportInterval time.Duration
 
 	Streams  *stream.Streams
 	Devices  Devices
@@ -106,6 +107,7 @@ type Worker struct {
 
 	confirming atomic.Bool // JetStream is being asked about messages in work
 	draining   atomic.Bool // told to stop
+	untold     untold
 
 	// handling counts messages from their arrival to their ack, nak or loss.
 	handling sync.WaitGroup
@@ -131,7 +133,10 @@ func New(cfg Config) (*Worker, error) {
 		cfg.StrayInterval = 10 * time.Second
 	}
 	if cfg.BacklogInterval == 0 {
-		cfg.BacklogInterval = 15 * time.Second
+		cfg.BacklogInterval = 5 * time.Second
+	}
+	if cfg.ReportInterval == 0 {
+		cfg.ReportInterval = time.Second
 	}
 	if cfg.StrayAfter == 0 {
 		cfg.StrayAfter = time.Minute
@@ -207,9 +212,8 @@ func (w *Worker) Run(ctx context.Context) error {
 	keepers.Go(func() { w.recorded.run(keepCtx) })
 	keepers.Go(func() { w.watchStrays(ctx) })
 	keepers.Go(func() { w.watchCanaries(ctx) })
-	if w.cfg.Metrics != nil {
-		keepers.Go(func() { w.watchBacklog(ctx) })
-	}
+	keepers.Go(func() { w.watchBacklog(ctx) })
+	keepers.Go(func() { w.report(keepCtx) })
 	keepers.Go(func() { w.settleLoop(work, keepCtx.Done()) })
 	for _, l := range w.lanes {
 		intakes.Go(func() { w.intake(ctx, sending, l) })
