@@ -45,16 +45,17 @@ var rooms = []room{
 
 	// between: what two outside systems tell together, for api and cmd.
 	{dir: "explain", may: slices.Concat(layer0, []string{"stream", "store"})},
+	{dir: "overview", may: slices.Concat(layer0, []string{"stream", "store"})},
 
 	// layer 2: the roles; they never import each other.
 	{dir: "producer", may: slices.Concat(layer0, []string{"stream", "roster"})},
 	{dir: "worker", may: slices.Concat(layer0, layer1)},
 	{dir: "feedback", may: slices.Concat(layer0, layer1)},
-	{dir: "api", may: slices.Concat(layer0, layer1, []string{"explain"})},
+	{dir: "api", may: slices.Concat(layer0, layer1, []string{"explain", "overview"})},
 
 	// layer 3 and 4: settings, wiring.
 	{dir: "config", may: slices.Concat(layer0, layer1, layer2)},
-	{dir: "cmd", may: slices.Concat(layer0, layer1, layer2, []string{"explain", "config", "apns/apnstest", "internal/clock", "internal/embedded", "roster"})},
+	{dir: "cmd", may: slices.Concat(layer0, layer1, layer2, []string{"explain", "overview", "config", "apns/apnstest", "internal/clock", "internal/embedded", "roster"})},
 
 	// for tests, demo and dev.
 	{dir: "internal/embedded"},
