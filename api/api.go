@@ -52,6 +52,14 @@ type Config struct {
 	Explainer Explainer
 	// KeyStore is where API keys are made and revoked. nil: there are no routes for them.
 	KeyStore KeyStore
+	// Overview says what the fleet does. nil: there are no routes for it.
+	Overview Overview
+	// Followers is how many may follow events at once here, and KeyFollowers how many of
+	// them with one API key. Zero is [DefaultFollowers] and [DefaultKeyFollowers].
+	Followers, KeyFollowers int
+	// EventPatience is how long a follower may take to read what it is sent. Zero is
+	// [DefaultEventPatience].
+	EventPatience time.Duration
 
 	Apps map[string]App // by name; not changed afterwards
 
@@ -86,6 +94,7 @@ type API struct {
 	keyring   *keyring
 	meters    meters
 	registrar *registrar
+	followers *followers
 	metrics   *metrics
 
 	publishing room
@@ -115,7 +124,7 @@ func New(cfg Config) (*API, error) {
 	if cfg.Gorush != nil {
 		errs = append(errs, cfg.Gorush.check(&cfg)...)
 	}
-	if cfg.RateLimit < 0 || cfg.MaxBatchBytes < 0 {
+	if cfg.RateLimit < 0 || cfg.MaxBatchBytes < 0 || cfg.Followers < 0 || cfg.KeyFollowers < 0 || cfg.EventPatience < 0 {
 		errs = append(errs, errors.New("api: limits must not be negative"))
 	}
 	for name, app := range cfg.Apps {
@@ -148,16 +157,18 @@ func New(cfg Config) (*API, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
+	cfg.EventPatience = cmp.Or(cfg.EventPatience, DefaultEventPatience)
 	a := &API{
 		cfg: cfg, mux: http.NewServeMux(), keyring: newKeyring(cfg.Keys, cfg.RateLimit, cfg.Now),
-		workTime: workTime,
-		logged:   rate.Sometimes{First: 1, Interval: time.Second},
+		followers: newFollowers(cmp.Or(cfg.Followers, DefaultFollowers), cmp.Or(cfg.KeyFollowers, DefaultKeyFollowers)),
+		workTime:  workTime,
+		logged:    rate.Sometimes{First: 1, Interval: time.Second},
 	}
 	a.single, a.item = device.RegistrationMembers(&a.zones, false), device.RegistrationMembers(&a.zones, true)
 	if cfg.Gorush != nil {
 		a.gorush = gorushMembers()
 	}
-	m := newMetrics(cfg.Metrics, func() int { return a.registrar.queued() }, func() int64 { return a.publishing.used.Load() })
+	m := newMetrics(cfg.Metrics, func() int { return a.registrar.queued() }, func() int64 { return a.publishing.used.Load() }, a.followers.count)
 	a.metrics = m
 	a.registrar = newRegistrar(cfg.Registrations, m.batch)
 	routes := a.routes()
@@ -179,9 +190,14 @@ func New(cfg Config) (*API, error) {
 // ServeHTTP implements [http.Handler].
 func (a *API) ServeHTTP(w http.ResponseWriter, r *http.Request) { a.mux.ServeHTTP(w, r) }
 
+// EndEvents ends the answers to those who follow events, and begins no more. It is for
+// when the server stops: it would wait for them.
+func (a *API) EndEvents() { a.followers.end() }
+
 // Close waits for registrations that are under way; those that come later are
 // answered with 503.
 func (a *API) Close() error {
+	a.EndEvents()
 	a.registrar.close()
 	return nil
 }

@@ -48,6 +48,14 @@ func (a *API) serve(rt *route, m *routeMetrics, w http.ResponseWriter, r *http.R
 	start := time.Now()
 	c := &call{api: a, r: r, id: requestID(r)}
 	status, body, p := c.answer(rt, w)
+	if stream, ok := body.(streamed); ok && p == nil {
+		// It is answered once it has begun: how long it goes on is the caller's affair.
+		m.observe(status, time.Since(start))
+		c.endTrace(status)
+		w.Header().Set(headerRequestID, c.id)
+		stream(w)
+		return
+	}
 	if p != nil {
 		status = p.Status
 		a.logProblem(rt, c, p)

@@ -15,7 +15,7 @@ type metrics struct {
 	jobs     *prometheus.CounterVec
 }
 
-func newMetrics(reg prometheus.Registerer, queued func() int, publishing func() int64) *metrics {
+func newMetrics(reg prometheus.Registerer, queued func() int, publishing func() int64, following func() int) *metrics {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "pushfleet_http_requests_total",
@@ -43,7 +43,10 @@ func newMetrics(reg prometheus.Registerer, queued func() int, publishing func() 
 		}, func() float64 { return float64(queued()) }), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "pushfleet_api_jobs_publishing",
 			Help: "Jobs that came over HTTP and wait for JetStream's answer.",
-		}, func() float64 { return float64(publishing()) }))
+		}, func() float64 { return float64(publishing()) }), prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "pushfleet_api_followers",
+			Help: "Callers that follow events.",
+		}, func() float64 { return float64(following()) }))
 	}
 	return m
 }

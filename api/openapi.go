@@ -64,11 +64,14 @@ func operation(rt *route, reg huma.Registry, problem *huma.Schema) *huma.Operati
 	ok := &huma.Response{Description: http.StatusText(rt.status), Headers: requestID}
 	switch {
 	case rt.out != nil:
-		ok.Content = map[string]*huma.MediaType{contentType: {Schema: reg.Schema(rt.out, true, ""), Example: example(rt.outExample)}}
+		ok.Content = map[string]*huma.MediaType{cmp.Or(rt.media, contentType): {Schema: reg.Schema(rt.out, true, ""), Example: example(rt.outExample)}}
 	case rt.status == http.StatusOK:
 		ok.Content = map[string]*huma.MediaType{contentType: {Schema: &huma.Schema{Type: huma.TypeObject}}}
 	}
 	op.Responses[strconv.Itoa(rt.status)] = ok
+	for _, t := range rt.also {
+		reg.Schema(t, true, "")
+	}
 	op.Parameters = pathParameters(rt)
 	op.Parameters = append(op.Parameters, parameters("query", rt.query, reg)...)
 	op.Parameters = append(op.Parameters, parameters("header", rt.header, reg)...)

@@ -64,6 +64,7 @@ const (
 	codeOverloaded          = "overloaded"
 	contentType             = "application/json"
 	contentTypeProblem      = "application/problem+json"
+	contentTypeEvents       = "text/event-stream"
 	retryWhenDown           = 5 * time.Second
 	retryWhenOverloaded     = time.Second
 )

@@ -6,6 +6,7 @@ import (
 
 	"github.com/pushfleet/pushfleet/campaign"
 	"github.com/pushfleet/pushfleet/job"
+	"github.com/pushfleet/pushfleet/overview"
 )
 
 // route is one line of the list of routes.
@@ -27,9 +28,12 @@ type route struct {
 	header []parameter
 	pathID string // what {id} of the path is
 
-	// For the OpenAPI document: types of the body and of the answer with status.
+	// For the OpenAPI document: types of the body and of the answer with status, and
+	// others that the document is to have.
 	in, out reflect.Type
+	also    []reflect.Type
 	status  int
+	media   string // of the answer; empty: JSON
 	// fail puts problems into another form, which the type fault describes; nil: problem
 	// documents.
 	fail  func(*Problem) any
@@ -109,6 +113,9 @@ func (a *API) routes() []route {
 	if a.cfg.Queue != nil {
 		list = append(list, a.notificationRoutes()...)
 	}
+	if a.cfg.Overview != nil {
+		list = append(list, a.overviewRoutes()...)
+	}
 	if a.cfg.Gorush != nil {
 		list = append(list, a.gorushRoutes()...)
 	}
@@ -167,6 +174,39 @@ func (a *API) notificationRoutes() []route {
 		},
 	}
 }
+
+// overviewRoutes is the list of routes that tell what the fleet does.
+func (a *API) overviewRoutes() []route {
+	query := []parameter{{name: "app", about: "Only of this app. Default: of all that the API key is for.", of: reflect.TypeFor[string]()}}
+	return []route{
+		{
+			method: http.MethodGet, path: "/v1/fleet", id: "getFleet",
+			summary: "What the fleet does now",
+			detail: "Its workers, what waits, how fast it sends, devices and fuses, of the apps that the API key is for. Without JetStream " +
+				"or Redis it tells what it knows, and in unknown what it does not. The first request in a while takes some two seconds.",
+			scopes: []Scope{ScopeRead}, appless: true, handle: a.getFleet, query: query,
+			out: reflect.TypeFor[overview.Fleet](), status: http.StatusOK, outExample: exampleFleet,
+		},
+		{
+			method: http.MethodGet, path: "/v1/events", id: "followEvents",
+			summary: "Follow what the fleet does",
+			detail: "Server-sent events, until the caller ends it, the API key is revoked or the process stops: then begin again. " +
+				"Every second an event fleet with what GET /v1/fleet answers; and an event campaigns with those of an app that have changed " +
+				"(schema CampaignEvent), of each app all at first. A comment comes where there is nothing else for ten seconds. Who reads too " +
+				"slowly misses events fleet, and is dropped after ten seconds without reading.",
+			scopes: []Scope{ScopeRead}, appless: true, handle: a.getEvents, query: query,
+			out: reflect.TypeFor[string](), also: []reflect.Type{reflect.TypeFor[CampaignEvent]()}, status: http.StatusOK, media: contentTypeEvents,
+		},
+	}
+}
+
+// exampleFleet is an answer to GET /v1/fleet.
+const exampleFleet = `{"at":"2026-11-24T09:00:00.101Z","workers":[{"name":"worker-1","version":"1.0.0","since":"2026-11-24T08:00:00Z","seen_at":"2026-11-24T08:59:59.6Z",` +
+	`"in_flight":120,"apps":{"shop":{"connections":2,"connections_wanted":2,"in_flight":120,"accepted":123456,"rejected":12,"failed":3,"per_second":4100.5,"p50_ms":31,"p99_ms":88}}}],` +
+	`"apps":{"shop":{"bundle_id":"com.example.shop","environment":"production",` +
+	`"backlog":{"transactional":{"notifications":0,"messages":0,"oldest_ms":0,"enqueue_to_accept_p50_ms":33,"enqueue_to_accept_p99_ms":92},"bulk":{"notifications":120500,"messages":121,"oldest_ms":31500}},` +
+	`"per_second":4100.5,"p50_ms":31,"p99_ms":88,"devices":{"active":1000000,"quarantined":12,"removed":3100},"removed_by_reason":{"Unregistered":3000,"replaced":100},` +
+	`"fuses":[{"environment":"production","tripped":false}]}}}`
 
 // gorushRoutes is the list of routes that are gorush's.
 func (a *API) gorushRoutes() []route {

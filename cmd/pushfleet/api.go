@@ -98,8 +98,11 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 	if g := cfg.API.Gorush; g.Enabled {
 		gorush = &api.Gorush{Key: g.APIKey.Reveal(), App: g.App, MaxNotifications: g.MaxNotifications}
 	}
+	view := newOverview(cfg, queue.reach, set, log)
+	defer view.Close()
 	door, err := api.New(api.Config{
-		Keys: set, Registrations: set, TokenSet: set, Campaigns: queue, Totals: set, Queue: queue, Jobs: set, Apps: apps,
+		Overview: view,
+		Keys:     set, Registrations: set, TokenSet: set, Campaigns: queue, Totals: set, Queue: queue, Jobs: set, Apps: apps,
 		Gorush: gorush, Fleet: queue, Fuses: queue, DeadLetters: queue, Explainer: queue, KeyStore: set,
 		RateLimit: cfg.API.RateLimit, MaxBatchBytes: int64(cfg.API.MaxBatchBytes),
 		Version: version, Logger: log, Audit: audit, Metrics: reg, Tracer: spans.tracer("api"), Now: day.Now,
@@ -125,7 +128,7 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 			_ = hooks.Run(watching, streams) // it returns nil
 		})
 	})
-	err = serveAPI(ctx, cfg.API, h, log, func(a net.Addr) {
+	err = serveAPI(ctx, cfg.API, h, door.EndEvents, log, func(a net.Addr) {
 		if gorush != nil && gorush.Key != "" {
 			log.Warn("gorush's door is open: whoever reaches this address may send (api.gorush.api_key)")
 		}
@@ -139,8 +142,9 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 	return errors.Join(err, door.Close())
 }
 
-// serveAPI serves h until ctx ends and what came has been answered.
-func serveAPI(ctx context.Context, cfg config.API, h http.Handler, log *zap.Logger, started func(net.Addr)) error {
+// serveAPI serves h until ctx ends and what came has been answered. stopping is told when
+// it begins to stop, to end answers that would not end by themselves.
+func serveAPI(ctx context.Context, cfg config.API, h http.Handler, stopping func(), log *zap.Logger, started func(net.Addr)) error {
 	quiet, err := zap.NewStdLogAt(log.Named("http"), zap.DebugLevel) // mostly callers that went away
 	if err != nil {
 		return fmt.Errorf("make logger: %w", err)
@@ -154,6 +158,7 @@ func serveAPI(ctx context.Context, cfg config.API, h http.Handler, log *zap.Logg
 		MaxHeaderBytes:    16 << 10,
 		ErrorLog:          quiet,
 	}
+	srv.RegisterOnShutdown(stopping)
 	served, err := newServedTLS(cfg, log)
 	if err != nil {
 		return err

@@ -20,6 +20,7 @@ import (
 	"github.com/pushfleet/pushfleet/feedback"
 	"github.com/pushfleet/pushfleet/internal/strictjson"
 	"github.com/pushfleet/pushfleet/job"
+	"github.com/pushfleet/pushfleet/overview"
 )
 
 // block is what stands between two fences in a page.
@@ -194,6 +195,8 @@ func TestDocsRequests(t *testing.T) {
 			into = new(api.HandedIn)
 		case method == "POST" && strings.HasSuffix(url, "/dead-letters/redrive"):
 			err, into = strict(body, new(api.DeadLetterChoice)), new(api.DeadLetterResult)
+		case method == "GET" && strings.HasSuffix(url, "/v1/fleet"):
+			into = new(overview.Fleet)
 		case method == "GET" && strings.Contains(url, "/notifications/"):
 			into = new(api.Notification)
 		case !json.Valid(body):

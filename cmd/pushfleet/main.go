@@ -93,7 +93,7 @@ APNs answers keeps the set of device tokens in Redis true.`,
 	g := &globals{}
 	g.register(root)
 	root.AddCommand(
-		newDemo(g), newDev(g), newWorker(g), newAPI(g), newSim(g), newSend(g), newDevice(g), newKey(g), newFuse(g), newCampaign(g), newExplain(g), newDeadLetter(g),
+		newDemo(g), newDev(g), newWorker(g), newAPI(g), newSim(g), newSend(g), newDevice(g), newKey(g), newFuse(g), newCampaign(g), newExplain(g), newDeadLetter(g), newFleetShow(g),
 		newDoctor(g), newBench(), newConfig(g), newSchema(), newProbe(), newVersion(),
 	)
 	completeFlags(root, g)

@@ -189,6 +189,15 @@ func TestDocumentedPermissions(t *testing.T) {
 		return nil
 	})
 	call(http.MethodGet, "/api/stat/app", "", 200)
+
+	// What the fleet does: the workers are heard, and nothing of it is unknown.
+	s.until("the fleet", func() error {
+		text := call(http.MethodGet, "/v1/fleet", "", 200)
+		if !strings.Contains(text, `"seen_at"`) || !strings.Contains(text, `"accepted":2`) || !strings.Contains(text, `"tripped":false`) || strings.Contains(text, `"unknown"`) {
+			return errors.New(text)
+		}
+		return nil
+	})
 	const spring = `{"id":"spring","audience":{"tags":{"any":["vip"]}},"notification":{"title":"spring"},"start_at":"2100-01-01T00:00:00Z"}`
 	call(http.MethodPost, "/v1/apps/shop/campaigns", spring, 200)
 	call(http.MethodPost, "/v1/apps/shop/campaigns/spring/pause", "", 200)
@@ -342,11 +351,11 @@ func TestDocumentedPermissionsRefuse(t *testing.T) {
 		{
 			"shop", "_INBOX_shop",
 			[]string{
-				"push.jobs.news.transactional", "push.campaigns.shop", "push.devices.shop", "push.outcomes.shop.transactional", "push.dead.shop", "push.ranges.shop.spring",
+				"push.workers.w1", "push.jobs.news.transactional", "push.campaigns.shop", "push.devices.shop", "push.outcomes.shop.transactional", "push.dead.shop", "push.ranges.shop.spring",
 				"$JS.API.STREAM.INFO.JOBS", "$JS.API.STREAM.DELETE.JOBS", "$JS.API.STREAM.PURGE.JOBS", "$JS.API.STREAM.MSG.GET.JOBS", "$JS.API.DIRECT.GET.OUTCOMES",
 				"$JS.API.CONSUMER.MSG.NEXT.JOBS.shop-transactional", "$JS.ACK.JOBS.shop-transactional.1.1.1.1.0", "$KV.pushfleet-campaigns.shop.spring", "$KV.pushfleet.fuse.shop.production",
 			},
-			[]string{"push.jobs.>", "push.outcomes.shop.>", "push.dead.shop", "_INBOX.>", ">", "$KV.>"},
+			[]string{"push.jobs.>", "push.outcomes.shop.>", "push.dead.shop", "push.workers.*", "_INBOX.>", ">", "$KV.>"},
 		},
 		{
 			"campaigns", "_INBOX_campaigns",
@@ -368,12 +377,12 @@ func TestDocumentedPermissionsRefuse(t *testing.T) {
 				"push.jobs.shop.transactional", "push.campaigns.shop", "push.devices.shop", "$JS.API.STREAM.DELETE.JOBS", "$JS.API.STREAM.PURGE.OUTCOMES",
 				"$JS.API.STREAM.MSG.DELETE.DEAD", "$JS.API.STREAM.DELETE.KV_pushfleet",
 			},
-			[]string{"push.jobs.>", "_INBOX_shop.>", ">"},
+			[]string{"push.jobs.>", "push.workers.*", "_INBOX_shop.>", ">"},
 		},
 		{
 			"api", "",
 			[]string{
-				"push.outcomes.shop.transactional", "push.dead.shop", "push.ranges.shop.spring", "push.devices.shop", "$KV.pushfleet.fuse.shop.production",
+				"push.outcomes.shop.transactional", "push.dead.shop", "push.ranges.shop.spring", "push.devices.shop", "push.workers.w1", "$KV.pushfleet.fuse.shop.production",
 				"$JS.API.CONSUMER.MSG.NEXT.JOBS.shop-transactional", "$JS.ACK.JOBS.shop-transactional.1.1.1.1.0", "$JS.API.STREAM.DELETE.JOBS", "$JS.API.STREAM.PURGE.JOBS",
 				"$JS.API.CONSUMER.CREATE.JOBS.thief.push.jobs.shop.transactional",
 			},
