@@ -391,8 +391,10 @@ func TestDeadLettersWithoutJetStream(t *testing.T) {
 	t.Parallel()
 	f := setup(t, func(c *api.Config) { c.DeadLetters = away{} })
 	for _, r := range []request{
-		{method: "GET", path: letters}, {method: "GET", path: letters + "/1"},
-		{method: "POST", path: letters + "/redrive", body: `{"all":true}`}, {method: "POST", path: letters + "/purge", body: `{"all":true}`},
+		{method: "GET", path: letters},
+		{method: "GET", path: letters + "/1"},
+		{method: "POST", path: letters + "/redrive", body: `{"all":true}`},
+		{method: "POST", path: letters + "/purge", body: `{"all":true}`},
 	} {
 		if p := into[api.Problem](t, f.want(503, r)); p.Code != "unavailable" {
 			t.Errorf("%s: got %+v, want unavailable", r.path, p)

@@ -110,6 +110,7 @@ func (away) Fuses(context.Context) ([]stream.Fuse, error) { return nil, errAway 
 func (away) Fuse(context.Context, string, device.Environment) (stream.Fuse, error) {
 	return stream.Fuse{}, errAway
 }
+
 func (away) ResetFuse(context.Context, string, device.Environment, string) (bool, error) {
 	return false, errAway
 }

@@ -136,7 +136,8 @@ func TestKeysWithoutRedis(t *testing.T) {
 	t.Parallel()
 	f := setup(t, func(c *api.Config) { c.KeyStore = down{} })
 	for _, r := range []request{
-		{method: "GET", path: "/v1/keys"}, {method: "DELETE", path: "/v1/keys/x"},
+		{method: "GET", path: "/v1/keys"},
+		{method: "DELETE", path: "/v1/keys/x"},
 		{method: "POST", path: "/v1/keys", body: `{"scopes":["read"],"all_apps":true}`},
 	} {
 		if p := into[api.Problem](t, f.want(503, r)); p.Code != "unavailable" {
