@@ -138,8 +138,7 @@ func TestWaitForWhatIsGivenUp(t *testing.T) {
 		for _, r := range final.Recipients {
 			why += r.Reason
 		}
-		got[fmt.Sprintf("%s %s %d", final.Receipt.App, final.Receipt.ID, final.Receipt.Sequence)] =
-			fmt.Sprintf("%t %t %v %q %s", final.Accepted(), final.Complete, err, said(&final), why)
+		got[fmt.Sprintf("%s %s %d", final.Receipt.App, final.Receipt.ID, final.Receipt.Sequence)] = fmt.Sprintf("%t %t %v %q %s", final.Accepted(), final.Complete, err, said(&final), why)
 	}
 	want := map[string]string{
 		fmt.Sprintf("shop good %d", good.Sequence):     `true true <nil> ["0a accepted"] `,
