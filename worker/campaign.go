@@ -366,8 +366,9 @@ func (w *Worker) askContact(ctx context.Context) {
 	}
 }
 
-// pacer keeps one campaign at its rate. One sender at a time asks Redis for
-// permits, and waits for them; the others wait for it.
+// pacer keeps one campaign at its rate. One range at a time has the turn to ask Redis
+// for permits, until all of it is sent; the others wait for it. If they shared what
+// there is, all that a worker holds would be half done whenever it stops.
 type pacer struct {
 	rate atomic.Int64
 	turn chan struct{} // made by ready
@@ -381,18 +382,23 @@ func (p *pacer) ready() chan struct{} {
 	return p.turn
 }
 
+// take waits for the turn, which release gives to the next. Without a rate nobody waits.
+// The error is that of ctx.
+func (p *pacer) take(ctx context.Context) (release func(), err error) {
+	if p.rate.Load() == 0 {
+		return func() {}, nil
+	}
+	select {
+	case p.ready() <- struct{}{}:
+		return func() { <-p.turn }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
 // permits waits until some of want notifications of a campaign may be sent, and
 // returns how many. The error is that of ctx.
 func (w *Worker) permits(ctx context.Context, r *running, want int) (int, error) {
-	if r.pace.rate.Load() == 0 {
-		return want, nil
-	}
-	select {
-	case r.pace.ready() <- struct{}{}:
-		defer func() { <-r.pace.turn }()
-	case <-ctx.Done():
-		return 0, context.Cause(ctx)
-	}
 	for {
 		rate := int(r.pace.rate.Load())
 		if rate == 0 {
@@ -425,12 +431,18 @@ func (w *Worker) permits(ctx context.Context, r *running, want int) (int, error)
 // and returns when each has had its answer. What is not sent when ctx ends goes the
 // way of what connections do not take.
 func (w *Worker) sendPaced(ctx context.Context, l *lane, route *Route, b *batch) {
+	release, err := l.campaign.pace.take(ctx)
+	if err != nil {
+		w.sendBatch(ctx, l, route, b) // which are told why, one by one
+		return
+	}
 	var sending sync.WaitGroup
 	defer sending.Wait()
+	defer release()
 	for sent := 0; sent < len(b.items); {
 		n, err := w.permits(ctx, l.campaign, len(b.items)-sent)
 		if err != nil {
-			n = len(b.items) - sent // which are told why, one by one
+			n = len(b.items) - sent // as above
 		}
 		part := &batch{notifications: b.notifications[sent : sent+n], items: b.items[sent : sent+n]}
 		sent += n
