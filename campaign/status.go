@@ -54,6 +54,9 @@ type Status struct {
 	EndedAt   time.Time `json:"ended_at,omitzero"`   // cancelled or done
 	// Parent is the recurring campaign that this is a run of; empty: none.
 	Parent string `json:"parent,omitempty"`
+	// Trace is the one that its creation belongs to, as traceparent of W3C Trace Context
+	// has it; empty: none. A run of a recurring campaign has none.
+	Trace string `json:"trace,omitempty"`
 
 	// The audience is divided by the hash of device tokens into Classes, a power of
 	// two, and each range has Width of them, the last one perhaps less. Both are set

@@ -71,7 +71,9 @@ func (s *Streams) CreateCampaign(ctx context.Context, st campaign.Status) (_ cam
 		case errors.Is(err, errOtherCampaign):
 			return old, false, fmt.Errorf("create campaign %s of %s: %w", st.ID, st.App, ErrCampaignExists)
 		case errors.Is(err, ErrNoCampaign):
+			span := startCreate(ctx, &st)
 			st.Revision, err = s.createCampaign(ctx, &st)
+			endPublish(span, err)
 			if errors.Is(err, jetstream.ErrKeyExists) {
 				continue // somebody else was faster
 			}

@@ -9,6 +9,8 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+
+	"github.com/pushfleet/pushfleet/campaign"
 )
 
 // Names in traces follow OpenTelemetry's "Semantic conventions for messaging spans".
@@ -46,7 +48,41 @@ func startPublish(ctx context.Context, msg *nats.Msg, id string) trace.Span {
 	return span
 }
 
-// endPublish ends a span of startPublish; nil is none.
+// startCreate begins a span for the creation of a campaign and notes the trace in it, if
+// ctx has one; else it returns nil.
+func startCreate(ctx context.Context, st *campaign.Status) trace.Span {
+	parent := trace.SpanFromContext(ctx)
+	if !parent.SpanContext().IsValid() {
+		return nil
+	}
+	destination := CampaignsSubject(st.App)
+	ctx, span := parent.TracerProvider().Tracer(traceScope).Start(ctx, "create "+destination,
+		trace.WithSpanKind(trace.SpanKindProducer),
+		trace.WithAttributes(
+			attribute.String("messaging.system", "nats"),
+			attribute.String("messaging.operation.name", "create"),
+			attribute.String("messaging.operation.type", "create"),
+			attribute.String("messaging.destination.name", destination),
+			attribute.String("messaging.message.id", st.ID),
+		))
+	st.Trace = traceparent(ctx)
+	return span
+}
+
+// traceparent returns the trace in ctx as a header has it.
+func traceparent(ctx context.Context) string {
+	c := make(propagation.MapCarrier, 2)
+	propagation.TraceContext{}.Inject(ctx, c)
+	return c.Get(headerTraceparent)
+}
+
+// InTrace returns a context with the trace that a campaign's entry or a header names; if
+// it names none, with none.
+func InTrace(ctx context.Context, traceparent string) context.Context {
+	return propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{headerTraceparent: traceparent})
+}
+
+// endPublish ends a span of startPublish or startCreate; nil is none.
 func endPublish(span trace.Span, err error) {
 	if span == nil {
 		return
@@ -95,22 +131,33 @@ func (c carrier) Set(key, value string) { nats.Header(c).Set(key, value) }
 // Keys returns the names of all headers.
 func (c carrier) Keys() []string { return propagation.HeaderCarrier(c).Keys() }
 
-// StartProcess begins the span of a worker's work on a job, in the trace that its message
-// names, and returns a context with it. If the trace is not recorded the span is nil,
-// and nothing needs to be done.
+// InTrace returns a context with the trace that the message names, if it names one.
+func (m *Message) InTrace(ctx context.Context) context.Context {
+	return propagation.TraceContext{}.Extract(ctx, carrier(m.headers))
+}
+
+// StartProcess begins the span of a worker's work on a message, in the trace that ctx has,
+// and returns a context with it. If the trace is not recorded the span is nil, and nothing
+// needs to be done.
 func (m *Message) StartProcess(ctx context.Context, tracer trace.Tracer, id string) (context.Context, trace.Span) {
-	ctx = propagation.TraceContext{}.Extract(ctx, carrier(m.headers))
 	if !trace.SpanContextFromContext(ctx).IsValid() {
 		return ctx, nil // what it names is no trace
 	}
-	ctx, span := tracer.Start(ctx, "process "+m.Subject,
+	destination, group := m.Subject, LaneDurable(m.App, m.Lane)
+	switch {
+	case m.Campaign != "": // names of spans are few
+		destination, group = "push.ranges."+m.App+".{campaign}", rangesDurable(m.App, m.Campaign)
+	case m.Subject == CampaignsSubject(m.App):
+		group = requestsDurable
+	}
+	ctx, span := tracer.Start(ctx, "process "+destination,
 		trace.WithSpanKind(trace.SpanKindConsumer), trace.WithTimestamp(m.ReceivedAt),
 		trace.WithAttributes(
 			attribute.String("messaging.system", "nats"),
 			attribute.String("messaging.operation.name", "process"),
 			attribute.String("messaging.operation.type", "process"),
 			attribute.String("messaging.destination.name", m.Subject),
-			attribute.String("messaging.consumer.group.name", LaneDurable(m.App, m.Lane)),
+			attribute.String("messaging.consumer.group.name", group),
 			attribute.String("messaging.message.id", id),
 			attribute.Int("messaging.message.body.size", len(m.Data)),
 			attribute.Int64("pushfleet.delivery", int64(m.Deliveries)),

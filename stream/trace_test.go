@@ -55,7 +55,7 @@ func TestJobContinuesTrace(t *testing.T) {
 	if !m.Traced() {
 		t.Fatal("got a message without a trace")
 	}
-	_, process := m.StartProcess(t.Context(), tracer, "a")
+	_, process := m.StartProcess(m.InTrace(t.Context()), tracer, "a")
 	process.End()
 	got := make(map[string]tracetest.SpanStub)
 	for _, span := range spans.GetSpans() {
@@ -118,7 +118,7 @@ func TestStartProcess(t *testing.T) {
 				t.Fatal(err)
 			}
 			p := sdktrace.NewTracerProvider(sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.AlwaysSample())))
-			ctx, span := m.StartProcess(t.Context(), p.Tracer("test"), "a")
+			ctx, span := m.StartProcess(m.InTrace(t.Context()), p.Tracer("test"), "a")
 			if got := span != nil; got != tt.want {
 				t.Errorf("got a span: %t, want %t", got, tt.want)
 			}

@@ -3,7 +3,12 @@ package worker
 import (
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/pushfleet/pushfleet/apns"
+	"github.com/pushfleet/pushfleet/campaign"
+	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/stream"
 )
 
 // HasRule reports whether the policy has a row for a reason of its own.
@@ -32,3 +37,18 @@ type Spare struct{ s spare[int] }
 
 func (s *Spare) Take(n int) []int { return s.s.take(n) }
 func (s *Spare) Put(used []int)   { s.s.put(used) }
+
+// UntracedRange returns all that tracing does with a range, and a try of it, of a campaign
+// that is in no trace, at a worker with a tracer.
+func UntracedRange(tracer trace.Tracer) func() {
+	w := &Worker{cfg: Config{Tracer: tracer}}
+	r := new(running)
+	r.status.Store(&campaign.Status{ID: "spring"})
+	m := &message{in: new(stream.Message), lane: &lane{campaign: r}}
+	return func() {
+		m.trace = w.traceOf(m)
+		m.trace.try(0, apns.Notification{}, device.Production)
+		m.trace.answered(0, apns.Response{})
+		m.trace.end(m)
+	}
+}

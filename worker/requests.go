@@ -86,7 +86,9 @@ func (w *Worker) createRequested(ctx context.Context, in *stream.Message) error 
 		return fmt.Errorf("%w: recipients: a file's recipients are handed in by the client or the command line", errRefused)
 	}
 	// What was in time when it was published is not late because workers were.
+	ctx, end := w.traceRequest(ctx, in, def.ID)
 	_, _, err = w.cfg.Streams.NewCampaign(ctx, in.App, def, in.StoredAt)
+	end(err)
 	var invalid *job.Invalid
 	if errors.As(err, &invalid) || errors.Is(err, stream.ErrCampaignExists) {
 		return fmt.Errorf("%w: %w", errRefused, err)

@@ -10,35 +10,78 @@ import (
 
 	"github.com/pushfleet/pushfleet/apns"
 	"github.com/pushfleet/pushfleet/device"
+	"github.com/pushfleet/pushfleet/stream"
 )
 
-// mostTracedTries is how many tries at APNs of one delivery have a span each. choice: a
-// job to a thousand devices must not push all other spans out of the exporter's queue; the
-// counts of the whole are on the job's span.
-const mostTracedTries = 32
+// mostTracedTries is how many tries at APNs of one delivery of a job have a span each, and
+// mostTracedInRange of one of a campaign's range. choice: a job to a thousand devices, or
+// a campaign to millions, must not push all other spans out of the exporter's queue; the
+// counts of the whole are on the span of the job or the range.
+const (
+	mostTracedTries   = 32
+	mostTracedInRange = 4
+)
 
-// traced is the trace of a job in work. Most jobs have none: a nil one does nothing.
+// traced is the trace of a job or a range in work. Most have none: a nil one does nothing.
 // Names follow OpenTelemetry's semantic conventions for messaging and for HTTP clients.
 type traced struct {
 	ctx    context.Context //nolint:containedctx // only the trace in it
 	span   trace.Span
 	tracer trace.Tracer
+	most   int // tries that have a span
 
 	mu    sync.Mutex
 	tries map[int]trace.Span // guarded by mu: by recipient, those without an answer
 	begun int                // guarded by mu: tries that had a span
 }
 
-// traceOf begins the span of a job that names a trace, if the worker traces.
+// traceOf begins the span of a job that names a trace, or of a range whose campaign does,
+// if the worker traces.
 func (w *Worker) traceOf(m *message) *traced {
-	if w.cfg.Tracer == nil || m.rng != nil || !m.in.Traced() {
+	if w.cfg.Tracer == nil {
 		return nil
 	}
-	ctx, span := m.in.StartProcess(context.Background(), w.cfg.Tracer, m.id)
+	ctx, most := context.Background(), mostTracedTries
+	switch {
+	case m.lane.campaign != nil:
+		in := m.lane.campaign.status.Load().Trace
+		if in == "" {
+			return nil
+		}
+		ctx, most = stream.InTrace(ctx, in), mostTracedInRange
+	case !m.in.Traced():
+		return nil
+	default:
+		ctx = m.in.InTrace(ctx)
+	}
+	ctx, span := m.in.StartProcess(ctx, w.cfg.Tracer, m.id)
 	if span == nil {
 		return nil
 	}
-	return &traced{ctx: ctx, span: span, tracer: w.cfg.Tracer, tries: make(map[int]trace.Span)}
+	return &traced{ctx: ctx, span: span, tracer: w.cfg.Tracer, most: most, tries: make(map[int]trace.Span)}
+}
+
+// traceRequest returns a context in which a campaign is created that the message asks for:
+// in the message's trace, with a span of it if the worker traces.
+func (w *Worker) traceRequest(ctx context.Context, in *stream.Message, id string) (_ context.Context, end func(error)) {
+	none := func(error) {}
+	if !in.Traced() {
+		return ctx, none
+	}
+	ctx = in.InTrace(ctx)
+	if w.cfg.Tracer == nil {
+		return ctx, none
+	}
+	ctx, span := in.StartProcess(ctx, w.cfg.Tracer, id)
+	if span == nil {
+		return ctx, none
+	}
+	return ctx, func(err error) {
+		if err != nil {
+			span.SetStatus(codes.Error, "is not created")
+		}
+		span.End()
+	}
 }
 
 // try begins the span of a try at APNs for recipient i. It has the apns-id and no
@@ -49,7 +92,7 @@ func (t *traced) try(i int, n apns.Notification, env device.Environment) {
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.begun == mostTracedTries {
+	if t.begun == t.most {
 		return
 	}
 	t.begun++
@@ -121,7 +164,7 @@ func (t *traced) end(m *message) {
 		attribute.Int("pushfleet.tried_later", later),
 	)
 	if m.bad != nil {
-		t.span.SetStatus(codes.Error, "is no job")
+		t.span.SetStatus(codes.Error, "cannot be read")
 	}
 	t.span.End()
 }

@@ -3,9 +3,12 @@ package worker_test
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/nats-io/nats.go"
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -13,7 +16,9 @@ import (
 	"go.opentelemetry.io/otel/trace"
 
 	"github.com/pushfleet/pushfleet/apns"
+	"github.com/pushfleet/pushfleet/campaign"
 	"github.com/pushfleet/pushfleet/job"
+	"github.com/pushfleet/pushfleet/stream"
 	"github.com/pushfleet/pushfleet/worker"
 )
 
@@ -29,7 +34,10 @@ func setupTraces(t *testing.T, answer func(n *apns.Notification) apns.Response) 
 	t.Helper()
 	f := &traces{fixture: setup(t, answer), exported: tracetest.NewInMemoryExporter()}
 	f.provider = sdktrace.NewTracerProvider(sdktrace.WithSyncer(f.exported))
-	f.worker = f.start(options{change: func(cfg *worker.Config) { cfg.Tracer = f.provider.Tracer("worker") }})
+	f.worker = f.start(options{change: func(cfg *worker.Config) {
+		cfg.Tracer = f.provider.Tracer("worker")
+		f.sendsCampaigns(cfg)
+	}})
 	return f
 }
 
@@ -43,6 +51,13 @@ func (f *traces) publishTraced(j *job.Job) map[string][]tracetest.SpanStub {
 	}
 	root.End()
 	f.completed(j.ID)
+	return f.spansOf(root)
+}
+
+// spansOf stops the worker, and returns the spans of a trace, which is the only one, by
+// name.
+func (f *traces) spansOf(root trace.Span) map[string][]tracetest.SpanStub {
+	f.t.Helper()
 	f.worker.stop()
 	byName := make(map[string][]tracetest.SpanStub)
 	for _, span := range f.exported.GetSpans() {
@@ -163,5 +178,112 @@ func TestOnlyWhatNamesATraceIsTraced(t *testing.T) {
 	f.worker.stop()
 	if spans := f.exported.GetSpans(); len(spans) != 0 {
 		t.Errorf("got %+v, want none", spans)
+	}
+}
+
+const (
+	spanCreate   = "create push.campaigns.shop"
+	spanRequest  = "process push.campaigns.shop"
+	spanRange    = "process push.ranges.shop.{campaign}"
+	tracedRanges = 4 // tries in each that have a span
+)
+
+// wantRanges wants a span for each range of a campaign that is done, under parent, with a
+// few tries, which add up.
+func (f *traces) wantRanges(spans map[string][]tracetest.SpanStub, st campaign.Status, devices int) {
+	f.t.Helper()
+	create := spans[spanCreate]
+	if len(create) != 1 || create[0].SpanKind != trace.SpanKindProducer || attr(&create[0], "messaging.message.id") != st.ID {
+		f.t.Fatalf("got %v, want the creation", create)
+	}
+	tries, accepted := make(map[trace.SpanID]int), 0
+	for _, try := range spans[spanTry] {
+		tries[try.Parent.SpanID()]++
+	}
+	for _, one := range spans[spanRange] {
+		n, err := strconv.Atoi(attr(&one, "pushfleet.accepted"))
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		accepted += n
+		if got := tries[one.SpanContext.SpanID()]; one.Parent.SpanID() != create[0].SpanContext.SpanID() || got != min(n, tracedRanges) {
+			f.t.Errorf("a range: got parent %s and %d tries of %d, want the creation and %d", one.Parent.SpanID(), got, n, tracedRanges)
+		}
+		if got := attr(&one, "messaging.consumer.group.name"); got != "c=shop="+st.ID {
+			f.t.Errorf("a range: got group %s, want its own", got)
+		}
+	}
+	if len(spans[spanRange]) != st.Ranges || st.Ranges < 2 || accepted != devices {
+		f.t.Errorf("got %d ranges of %d, %d accepted of %d, want all", len(spans[spanRange]), st.Ranges, accepted, devices)
+	}
+}
+
+func TestTraceOfACampaign(t *testing.T) {
+	const devices = 3000
+	f := setupTraces(t, nil)
+	f.registerMany(devices, nil)
+	ctx, root := f.provider.Tracer("test").Start(f.ctx, "root")
+	def, err := campaign.Parse([]byte(`{"id":"traced","audience":{"all":true},"notification":{"body":"hello"}}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, _, err := f.js.NewCampaign(ctx, "shop", def, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	if _, created, err := f.js.NewCampaign(ctx, "shop", def, time.Now()); err != nil || created { // tells nothing
+		t.Fatalf("got %t, %v, want the same campaign", created, err)
+	}
+	root.End()
+	f.create(`{"id":"untraced","audience":{"all":true},"notification":{"body":"hello"}}`)
+	f.reaches("untraced", campaign.Done)
+	spans := f.spansOfCampaign(root, "traced")
+	f.wantRanges(spans, f.reaches("traced", campaign.Done), devices)
+	if create := spans[spanCreate]; create[0].Parent.SpanID() != root.SpanContext().SpanID() {
+		t.Errorf("create: got parent %s, want the caller's span", create[0].Parent.SpanID())
+	}
+	if all := fmt.Sprintf("%+v", spans); strings.Contains(all, token(1).Hex()[:16]) || strings.Contains(all, "hello") {
+		t.Error("got a device token or a text in spans")
+	}
+}
+
+// spansOfCampaign is spansOf, once the campaign is done.
+func (f *traces) spansOfCampaign(root trace.Span, id string) map[string][]tracetest.SpanStub {
+	f.t.Helper()
+	f.reaches(id, campaign.Done)
+	return f.spansOf(root)
+}
+
+func TestTraceOfACampaignFromTheQueue(t *testing.T) {
+	const devices = 3000
+	f := setupTraces(t, nil)
+	f.registerMany(devices, nil)
+	_, root := f.provider.Tracer("test").Start(f.ctx, "root")
+	msg := nats.NewMsg(stream.CampaignsSubject("shop"))
+	msg.Data = []byte(`{"id":"asked","audience":{"all":true},"notification":{"body":"hello"}}`)
+	msg.Header.Set("traceparent", fmt.Sprintf("00-%s-%s-01", root.SpanContext().TraceID(), root.SpanContext().SpanID()))
+	if err := f.js.NC.PublishMsg(msg); err != nil {
+		t.Fatal(err)
+	}
+	root.End()
+	f.eventually("the campaign", func() (string, bool) {
+		_, err := f.js.Campaign(f.ctx, "shop", "asked")
+		return fmt.Sprint(err), err == nil
+	})
+	spans := f.spansOfCampaign(root, "asked")
+	f.wantRanges(spans, f.reaches("asked", campaign.Done), devices)
+	request := spans[spanRequest]
+	if len(request) != 1 || request[0].Parent.SpanID() != root.SpanContext().SpanID() || spans[spanCreate][0].Parent.SpanID() != request[0].SpanContext.SpanID() {
+		t.Errorf("got %v, want the request between the message's trace and the creation", request)
+	}
+}
+
+// What is not traced costs nothing: neither where nobody asked for traces, nor for
+// campaigns that are in none.
+func TestWhatIsNotTracedAllocatesNothing(t *testing.T) {
+	provider := sdktrace.NewTracerProvider()
+	for name, tracer := range map[string]trace.Tracer{"off": nil, "on": provider.Tracer("worker")} {
+		if n := testing.AllocsPerRun(100, worker.UntracedRange(tracer)); n != 0 {
+			t.Errorf("traces %s: got %v allocations for a range, want none", name, n)
+		}
 	}
 }

@@ -186,6 +186,11 @@ payload is, and what some of them look like.`,
 				return previewCampaign(cmd.Context(), g, f, def.Campaign, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
 			return withCampaigns(cmd.Context(), g, f.app, func(ctx context.Context, c *campaigns) error {
+				ctx, end, err := traceCommand(ctx, c.cfg, "campaign", "pushfleet campaign create")
+				if err != nil {
+					return err
+				}
+				defer end()
 				return c.create(ctx, f, def.Campaign, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			})
 		},

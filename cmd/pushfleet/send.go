@@ -3,11 +3,9 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.opentelemetry.io/otel/trace"
 	"go.uber.org/zap"
 
 	"github.com/pushfleet/pushfleet/config"
@@ -165,16 +163,11 @@ func (f *sendFlags) run(cmd *cobra.Command, g *globals) error {
 	if err != nil {
 		return err
 	}
-	spans, err := startTraces(ctx, cfg.Telemetry, os.Getenv, "send", zap.NewNop())
+	ctx, end, err := traceCommand(ctx, cfg, "send", "pushfleet send")
 	if err != nil {
 		return err
 	}
-	defer spans.stop()
-	if tracer := spans.tracer("send"); tracer != nil {
-		var span trace.Span
-		ctx, span = tracer.Start(ctx, "pushfleet send")
-		defer span.End()
-	}
+	defer end()
 	s := &sending{flags: f, lane: lane, producer: p, out: cmd.OutOrStdout(), talk: cmd.ErrOrStderr()}
 	if many != nil {
 		return s.many(ctx, many)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"net/url"
+	"os"
 	"strings"
 	"time"
 
@@ -90,6 +91,23 @@ func (t *traces) tracer(name string) trace.Tracer {
 		return nil
 	}
 	return t.provider.Tracer("github.com/pushfleet/pushfleet/" + name)
+}
+
+// traceCommand begins the trace of a command, if traces are sent; end sends it.
+func traceCommand(ctx context.Context, cfg *config.Config, instance, name string) (_ context.Context, end func(), err error) {
+	spans, err := startTraces(ctx, cfg.Telemetry, os.Getenv, instance, zap.NewNop())
+	if err != nil {
+		return ctx, nil, err
+	}
+	tracer := spans.tracer(instance)
+	if tracer == nil {
+		return ctx, spans.stop, nil
+	}
+	ctx, span := tracer.Start(ctx, name)
+	return ctx, func() {
+		span.End()
+		spans.stop()
+	}, nil
 }
 
 // stop sends what is left.

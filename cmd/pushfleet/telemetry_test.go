@@ -3,6 +3,7 @@ package main_test
 import (
 	"bytes"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -116,6 +117,44 @@ func TestTraceAcrossProcesses(t *testing.T) {
 	}
 	if bytes.Contains(rc.raw.Bytes(), []byte(token[:16])) || bytes.Contains(rc.raw.Bytes(), raw[:8]) {
 		t.Error("got a device token in a trace")
+	}
+}
+
+// The same of a campaign that the command line creates.
+func TestTraceOfACampaignAcrossProcesses(t *testing.T) {
+	r := newRig(t)
+	rc := newReceiver(t)
+	worker := r.workerWith("w1", "PUSHFLEET_TELEMETRY_ENDPOINT="+rc.URL)
+	r.must("device", "register", "--app", "shop", strings.Repeat("0a", 32))
+	file := r.write("spring.json", `{"id":"spring","audience":{"all":true},"notification":{"title":"x"}}`)
+	cmd := exec.CommandContext(r.ctx, filepath.Join(r.bin, "pushfleet"), "campaign", "create", "-c", r.config, "--app", "shop", "-f", file)
+	cmd.Env = append(os.Environ(), "OTEL_EXPORTER_OTLP_ENDPOINT="+rc.URL)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("campaign create: %v: %s", err, out)
+	}
+	r.until("the campaign", func() error {
+		if out := r.must("campaign", "show", "spring", "--app", "shop", "--output", "json"); !strings.Contains(out, `"done"`) {
+			return errors.New(out)
+		}
+		return nil
+	})
+	if err := r.stop(worker); err != nil {
+		t.Errorf("worker: %v", err)
+	}
+	rc.mu.Lock()
+	defer rc.mu.Unlock()
+	var parent, trace []byte
+	for _, name := range []string{"pushfleet campaign create", "create push.campaigns.shop", "process push.ranges.shop.{campaign}", "POST /3/device/{token}"} {
+		span := rc.spans[name]
+		if span == nil {
+			t.Fatalf("got no span %q", name)
+		}
+		// There are several ranges, and the device is in one of them.
+		inRange := name == "POST /3/device/{token}" && len(span.ParentSpanId) > 0
+		if !inRange && !bytes.Equal(span.ParentSpanId, parent) || trace != nil && !bytes.Equal(span.TraceId, trace) {
+			t.Errorf("%s: got parent %x in trace %x, want %x in %x", name, span.ParentSpanId, span.TraceId, parent, trace)
+		}
+		parent, trace = span.SpanId, span.TraceId
 	}
 }
 
