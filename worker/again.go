@@ -77,5 +77,5 @@ func (a *again) send() {
 func (a *again) may(r *retry, now time.Time) bool {
 	env, monotonic := r.m.recipients[r.i].environment, time.Now()
 	return a.ctx.Err() == nil && r.m.ours(monotonic) && !r.m.expiryOf(&r.m.recipients[r.i]).Passed(now) &&
-		!a.w.fuseTripped(r.m.lane.app, env) && a.route.stoppedUntil(r.notification.Topic, monotonic).IsZero()
+		!a.w.fuseTripped(r.m.lane.app.name, env) && a.route.stoppedUntil(r.notification.Topic, monotonic).IsZero()
 }

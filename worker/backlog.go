@@ -46,6 +46,9 @@ func newBacklog(reg prometheus.Registerer) *backlog {
 	return b
 }
 
+// forget drops what is told of an app.
+func (b *backlog) forget(app string) { b.waiting.DeletePartialMatch(prometheus.Labels{"app": app}) }
+
 // estimate is the running mean of recipients per message of a lane, which its intake
 // writes and the backlog reads.
 type estimate struct{ bits atomic.Uint64 }
@@ -111,19 +114,22 @@ func (w *Worker) lookAtBacklog(ctx context.Context) error {
 		return err
 	}
 	seen := &waitingWork{at: at, apps: make(map[string]*[2]stream.LaneBacklog)}
-	for _, l := range w.lanes {
-		n := messages[stream.JobsSubject(l.app.Name, l.lane)]
+	for _, l := range w.lanes() {
+		n := messages[stream.JobsSubject(l.app.name, l.lane)]
 		found := stream.LaneBacklog{Messages: n, Notifications: float64(n) * l.seen.get()}
 		if l.lane == job.Bulk {
-			r := ranges[l.app.Name]
+			r := ranges[l.app.name]
 			found.Messages += r.Messages
 			found.Notifications += r.Notifications
 		}
-		w.backlog.waiting.WithLabelValues(l.app.Name, l.lane.String()).Set(found.Notifications)
-		if seen.apps[l.app.Name] == nil {
-			seen.apps[l.app.Name] = new([2]stream.LaneBacklog)
+		w.backlog.waiting.WithLabelValues(l.app.name, l.lane.String()).Set(found.Notifications)
+		if seen.apps[l.app.name] == nil {
+			seen.apps[l.app.name] = new([2]stream.LaneBacklog)
 		}
-		seen.apps[l.app.Name][l.lane] = found
+		seen.apps[l.app.name][l.lane] = found
+		if l.app.gone.Load() {
+			w.backlog.forget(l.app.name) // removed while it was asked
+		}
 	}
 	w.backlog.seen.Store(seen)
 	return nil
@@ -143,11 +149,11 @@ func (w *Worker) waitingRanges(ctx context.Context) (map[string]stream.LaneBackl
 	waiting := make(map[string]stream.LaneBacklog)
 	for _, r := range w.campaigns.all() {
 		if r.runs() {
-			n := messages[stream.RangesSubject(r.app.Name, r.id)]
-			of := waiting[r.app.Name]
+			n := messages[stream.RangesSubject(r.app.name, r.id)]
+			of := waiting[r.app.name]
 			of.Messages += n
 			of.Notifications += float64(n) * r.lane.seen.get()
-			waiting[r.app.Name] = of
+			waiting[r.app.name] = of
 		}
 	}
 	return waiting, nil

@@ -96,7 +96,7 @@ func (w *Worker) buryRecipients(ctx context.Context, m *message) bool {
 		w.metrics.deadLetter(m.lane, reason)
 	}
 	if all {
-		w.log.Warn("job has dead letters", zap.String("app", m.lane.app.Name), zap.String("job_id", m.id), zap.Int("recipients", total), zap.Int("reasons", len(byReason)))
+		w.log.Warn("job has dead letters", zap.String("app", m.lane.app.name), zap.String("job_id", m.id), zap.Int("recipients", total), zap.Int("reasons", len(byReason)))
 	}
 	return all
 }
@@ -113,11 +113,11 @@ func (w *Worker) bury(ctx context.Context, m *message, letter stream.Letter) boo
 			return false
 		case errors.Is(err, stream.ErrFull):
 			if w.dead.setFull(time.Now()) {
-				w.log.Error("no room for dead letters: make some, or raise the limit of DEAD; what should go there stays in JOBS", zap.String("app", m.lane.app.Name), zap.Error(err))
+				w.log.Error("no room for dead letters: make some, or raise the limit of DEAD; what should go there stays in JOBS", zap.String("app", m.lane.app.name), zap.Error(err))
 			}
 			return false
 		case try == buryTries:
-			w.log.Error("cannot store a dead letter, hands its message back", zap.String("app", m.lane.app.Name), zap.Error(err))
+			w.log.Error("cannot store a dead letter, hands its message back", zap.String("app", m.lane.app.name), zap.Error(err))
 			return false
 		}
 		pause(ctx, fetchPause)

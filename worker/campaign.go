@@ -43,6 +43,9 @@ const haltRetry = time.Second
 type campaigns struct {
 	mu    sync.Mutex
 	known map[campaignKey]*running // guarded by mu
+	// noting is held by whoever takes note of what an entry says, and so whose it is.
+	noting  sync.Mutex
+	foreign map[campaignKey]campaign.Status // guarded by noting: of apps that are not served here
 	// contact is when it was last certain that nothing newer is known elsewhere,
 	// nanoseconds since begun; see [Worker.keepContact].
 	contact  atomic.Int64
@@ -56,14 +59,14 @@ type campaigns struct {
 type campaignKey struct{ app, id string }
 
 func newCampaigns() *campaigns {
-	c := &campaigns{known: make(map[campaignKey]*running), begun: time.Now(), due: make(chan struct{}, 1), ask: make(chan struct{}, 1)}
+	c := &campaigns{known: make(map[campaignKey]*running), foreign: make(map[campaignKey]campaign.Status), begun: time.Now(), due: make(chan struct{}, 1), ask: make(chan struct{}, 1)}
 	c.contact.Store(-int64(contactFor)) // there was none yet
 	return c
 }
 
 // running is one campaign at this worker. It stays while its entry is there.
 type running struct {
-	app  *App
+	app  *served
 	id   string
 	lane *lane
 	pace pacer
@@ -72,7 +75,7 @@ type running struct {
 	plan   atomic.Pointer[compiled]
 	left   atomic.Pointer[leftAt] // when this worker last looked after it; nil: never
 
-	// Only touched by whoever watches the entries:
+	// Guarded by noting:
 	stop    context.CancelFunc // of its intake; nil: it has none
 	stopped chan struct{}      // closed when the last intake has ended; nil: it had none
 }
@@ -116,11 +119,13 @@ func (c *campaigns) wake() {
 	}
 }
 
-// halted says why nothing of a message's campaign may be sent now; nil: it may, or
-// it is of none.
+// halted says why nothing of a message may be sent now, because its campaign does not
+// run or its app is gone; nil: it may.
 func (w *Worker) halted(m *message) error {
 	r := m.lane.campaign
 	switch {
+	case m.lane.app.gone.Load():
+		return errRemoved
 	case r == nil:
 		return nil
 	case !r.runs():
@@ -163,44 +168,52 @@ func (w *Worker) watchCampaigns(ctx, work context.Context, group *sync.WaitGroup
 
 // forgetBut forgets campaigns that are gone.
 func (w *Worker) forgetBut(seen map[campaignKey]bool) {
-	w.campaigns.mu.Lock()
-	defer w.campaigns.mu.Unlock()
-	for key, r := range w.campaigns.known {
+	c := w.campaigns
+	c.noting.Lock()
+	defer c.noting.Unlock()
+	for key := range c.foreign {
+		if !seen[key] {
+			delete(c.foreign, key)
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, r := range c.known {
 		if !seen[key] {
 			r.halt()
-			delete(w.campaigns.known, key)
+			delete(c.known, key)
 		}
 	}
 }
 
 // campaignChanged takes note of what an entry says.
 func (w *Worker) campaignChanged(ctx, work context.Context, group *sync.WaitGroup, st campaign.Status) {
-	key := campaignKey{st.App, st.ID}
-	w.campaigns.mu.Lock()
-	r := w.campaigns.known[key]
+	w.campaigns.noting.Lock()
+	defer w.campaigns.noting.Unlock()
+	w.noteCampaign(ctx, work, group, st)
+}
+
+// noteCampaign is campaignChanged; noting is held.
+func (w *Worker) noteCampaign(ctx, work context.Context, group *sync.WaitGroup, st campaign.Status) {
+	c, key, app := w.campaigns, campaignKey{st.App, st.ID}, w.app(st.App)
+	delete(c.foreign, key)
+	c.mu.Lock()
+	r := c.known[key]
+	if r != nil && (st.Revision == 0 || r.app != app) {
+		r.halt()
+		delete(c.known, key)
+		r = nil
+	}
+	if r == nil && st.Revision != 0 && app != nil {
+		r = w.newRunning(app, &st)
+		c.known[key] = r
+	}
+	c.mu.Unlock()
 	switch {
 	case st.Revision == 0:
-		delete(w.campaigns.known, key)
-	case r == nil:
-		app := w.app(st.App)
-		if app == nil {
-			break // other workers know it
-		}
-		r = &running{app: app, id: st.ID}
-		r.lane = &lane{
-			app: app, lane: job.Bulk, campaign: r, holder: newHolder(job.Bulk), fast: w.metrics.of(app.Name, job.Bulk),
-			tally: w.tallies[app.Name], mean: campaignRange, fail: errNotStarted,
-		}
-		r.lane.seen.set(campaignRange)
-		r.status.Store(&st)
-		w.campaigns.known[key] = r
-	}
-	w.campaigns.mu.Unlock()
-	if r == nil {
 		return
-	}
-	if st.Revision == 0 {
-		r.halt()
+	case app == nil:
+		c.foreign[key] = st // other workers know the app, or this one will
 		return
 	}
 	if old := r.status.Load(); old.Revision > st.Revision {
@@ -213,17 +226,18 @@ func (w *Worker) campaignChanged(ctx, work context.Context, group *sync.WaitGrou
 	} else {
 		w.haltCampaign(r)
 	}
-	w.campaigns.wake()
+	c.wake()
 }
 
-// app returns the app of a name, or nil.
-func (w *Worker) app(name string) *App {
-	for _, a := range w.cfg.Apps {
-		if a.Name == name {
-			return a
-		}
+func (w *Worker) newRunning(app *served, st *campaign.Status) *running {
+	r := &running{app: app, id: st.ID}
+	r.lane = &lane{
+		app: app, lane: job.Bulk, campaign: r, holder: newHolder(job.Bulk), fast: w.metrics.of(app.name, job.Bulk),
+		mean: campaignRange, fail: errNotStarted,
 	}
-	return nil
+	r.lane.seen.set(campaignRange)
+	r.status.Store(st)
+	return r
 }
 
 // goOn starts the intake of a campaign that runs, unless it is on.
@@ -246,7 +260,7 @@ func (w *Worker) goOn(ctx, work context.Context, group *sync.WaitGroup, r *runni
 				w.intake(taking, work, r.lane)
 				return
 			}
-			w.log.Warn("cannot take ranges", zap.String("app", r.app.Name), zap.String("campaign", r.id), zap.Error(err))
+			w.log.Warn("cannot take ranges", zap.String("app", r.app.name), zap.String("campaign", r.id), zap.Error(err))
 			pause(taking, fetchPause)
 		}
 	})
@@ -409,12 +423,12 @@ func (w *Worker) permits(ctx context.Context, r *running, want int) (int, error)
 			wait time.Duration
 		}
 		g, err := withStore(ctx, func(ctx context.Context) (g grant, err error) {
-			g.n, g.wait, err = w.cfg.Campaigns.Permits(ctx, r.app.Name, r.id, rate, want)
+			g.n, g.wait, err = w.cfg.Campaigns.Permits(ctx, r.app.name, r.id, rate, want)
 			return g, err
 		})
 		if err != nil && ctx.Err() == nil {
 			// Without Redis nobody knows what the others send.
-			w.log.Warn("cannot ask for permits", zap.String("app", r.app.Name), zap.String("campaign", r.id), zap.Error(err))
+			w.log.Warn("cannot ask for permits", zap.String("app", r.app.name), zap.String("campaign", r.id), zap.Error(err))
 			g.wait = fetchPause
 		}
 		if ctx.Err() != nil {

@@ -45,12 +45,15 @@ func (c *campaignMetrics) Collect(to chan<- prometheus.Metric) {
 		left    int64
 	}
 	apps := make(map[string]*ofApp)
-	for _, app := range c.worker.cfg.Apps {
-		apps[app.Name] = &ofApp{states: make(map[campaign.State]int)}
+	for _, app := range c.worker.apps() {
+		apps[app.name] = &ofApp{states: make(map[campaign.State]int)}
 	}
 	now, runs := c.worker.cfg.Now(), false
 	for _, r := range c.worker.campaigns.all() {
-		of, st := apps[r.app.Name], r.status.Load()
+		of, st := apps[r.app.name], r.status.Load()
+		if of == nil {
+			continue // it was removed just now
+		}
 		of.states[st.State]++
 		switch st.State {
 		case campaign.Scheduled:

@@ -27,12 +27,12 @@ type Fuses interface {
 }
 
 // fuseTripped reports whether nothing may be sent.
-func (w *Worker) fuseTripped(app *App, env device.Environment) bool {
-	return w.cfg.Fuses != nil && w.cfg.Fuses.Tripped(app.Name, env)
+func (w *Worker) fuseTripped(app string, env device.Environment) bool {
+	return w.cfg.Fuses != nil && w.cfg.Fuses.Tripped(app, env)
 }
 
 // anyFuseTripped reports whether one of the app's fuses has tripped.
-func (w *Worker) anyFuseTripped(app *App) bool {
+func (w *Worker) anyFuseTripped(app string) bool {
 	return w.fuseTripped(app, device.Production) || w.fuseTripped(app, device.Sandbox)
 }
 
@@ -73,7 +73,7 @@ func (w *Worker) finish(m *message) {
 
 // finishBefore ends a message that an earlier delivery has completed.
 func (w *Worker) finishBefore(m *message) {
-	if !m.progress.KeepUntil.IsZero() && w.anyFuseTripped(m.lane.app) {
+	if !m.progress.KeepUntil.IsZero() && w.anyFuseTripped(m.lane.app.name) {
 		// What it tripped for may not be undone yet.
 		w.handBack(m, w.cfg.FuseRetry)
 		return
@@ -98,15 +98,25 @@ func (w *Worker) watchCanaries(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		}
-		for _, app := range w.cfg.Apps {
-			for _, env := range [...]device.Environment{device.Production, device.Sandbox} {
-				if len(app.Canaries) == 0 || !w.fuseTripped(app, env) {
-					continue
-				}
-				if err := w.tryCanaries(ctx, app, env); err != nil && ctx.Err() == nil {
-					w.log.Warn("cannot send canaries", zap.String("app", app.Name), zap.Stringer("environment", env), zap.Error(err))
-				}
-			}
+		for _, s := range w.apps() {
+			w.tryAllCanaries(ctx, s)
+		}
+	}
+}
+
+// tryAllCanaries sends to an app's own devices where its fuse is tripped.
+func (w *Worker) tryAllCanaries(ctx context.Context, s *served) {
+	app := s.hold(1)
+	if app == nil {
+		return
+	}
+	defer app.release()
+	for _, env := range [...]device.Environment{device.Production, device.Sandbox} {
+		if len(app.Canaries) == 0 || !w.fuseTripped(s.name, env) {
+			continue
+		}
+		if err := w.tryCanaries(ctx, app.App, env); err != nil && ctx.Err() == nil {
+			w.log.Warn("cannot send canaries", zap.String("app", s.name), zap.Stringer("environment", env), zap.Error(err))
 		}
 	}
 }

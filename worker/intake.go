@@ -34,7 +34,7 @@ const (
 // lane is one app's lane: its consumer and what it holds. Each campaign that runs
 // has one of its own.
 type lane struct {
-	app      *App
+	app      *served
 	lane     job.Lane
 	campaign *running // nil: its messages are jobs
 	consumer *stream.Consumer
@@ -42,7 +42,6 @@ type lane struct {
 	retries  budget
 	fast     [device.Sandbox + 1]fastMetrics // by environment
 	brake    brake
-	tally    *tally // the app's
 
 	// Only touched by its intake:
 	mean  float64 // recipients per message, moving
@@ -102,7 +101,7 @@ func (w *Worker) intake(ctx, work context.Context, l *lane) {
 				l.setFailing(err)
 			}
 			return err
-		}, zap.String("app", l.app.Name), zap.Stringer("lane", l.lane))
+		}, zap.String("app", l.app.name), zap.Stringer("lane", l.lane))
 	}
 	idle := true
 	for ctx.Err() == nil {
@@ -132,7 +131,7 @@ func (w *Worker) intake(ctx, work context.Context, l *lane) {
 		}
 		l.setFailing(err)
 		if err != nil && ctx.Err() == nil {
-			w.log.Warn("cannot fetch", zap.String("app", l.app.Name), zap.Stringer("lane", l.lane), zap.Error(err))
+			w.log.Warn("cannot fetch", zap.String("app", l.app.name), zap.Stringer("lane", l.lane), zap.Error(err))
 			pause(ctx, fetchPause)
 			// Somebody may have deleted the consumer.
 			if err := w.openLane(ctx, l); err != nil {
@@ -169,6 +168,13 @@ func (w *Worker) admit(work context.Context, l *lane, messages []*stream.Message
 		used += m.cost
 		batch = append(batch, m)
 	}
+	app := l.app.hold(len(batch))
+	if app == nil { // removed while they came
+		for _, m := range batch {
+			w.nak(m.in, 0)
+		}
+		batch, used = nil, 0
+	}
 	w.room.adjust(l.holder, used-took)
 	if len(batch) == 0 {
 		return
@@ -176,6 +182,7 @@ func (w *Worker) admit(work context.Context, l *lane, messages []*stream.Message
 	l.learn(used, bytes, len(batch))
 	w.handling.Add(len(batch))
 	for _, m := range batch {
+		m.app = app
 		m.trace = w.traceOf(m)
 		w.flight.add(m)
 	}

@@ -67,7 +67,7 @@ func (w *Worker) keepInProgress(messages []*message) {
 		switch {
 		case was:
 		case age >= wait:
-			w.log.Warn("message was held beyond its ack wait", zap.String("app", m.lane.app.Name), zap.String("job_id", m.id))
+			w.log.Warn("message was held beyond its ack wait", zap.String("app", m.lane.app.name), zap.String("job_id", m.id))
 			m.giveUp(errLost)
 			gaveUp = true
 		case age >= wait/2:

@@ -16,6 +16,7 @@ import (
 type message struct {
 	in   *stream.Message
 	lane *lane
+	app  *edition        // that it holds; nil: it is only looked at
 	job  *job.Job        // of a range: what its campaign sends, without recipients
 	rng  *campaign.Range // nil: it is a job
 	bad  error           // why it is none of them; nil if it is
@@ -82,9 +83,9 @@ type recipient struct {
 
 func (m *message) key() store.JobKey {
 	if m.rng != nil {
-		return store.JobKey{App: m.lane.app.Name, Lane: m.lane.lane, Campaign: m.rng.Campaign, Range: m.rng.Number}
+		return store.JobKey{App: m.lane.app.name, Lane: m.lane.lane, Campaign: m.rng.Campaign, Range: m.rng.Number}
 	}
-	return store.JobKey{App: m.lane.app.Name, Lane: m.lane.lane, ID: m.id}
+	return store.JobKey{App: m.lane.app.name, Lane: m.lane.lane, ID: m.id}
 }
 
 // continues returns the id of the job that a redriven one continues, or "".

@@ -94,27 +94,36 @@ func (m *metrics) of(app string, l job.Lane) (fast [device.Sandbox + 1]fastMetri
 func (m *metrics) accepted(l *lane, env device.Environment, latency time.Duration) {
 	f := &l.fast[env]
 	f.accepted.Inc()
-	l.tally.accepted.Add(1)
-	l.tally.waits[l.lane].observe(latency)
+	l.app.tally.accepted.Add(1)
+	l.app.tally.waits[l.lane].observe(latency)
 	f.latency.Observe(latency.Seconds())
 }
 
 func (m *metrics) settled(l *lane, env device.Environment, result job.Result, reason string, n int) {
 	switch result {
 	case job.Rejected:
-		l.tally.rejected.Add(int64(n))
+		l.app.tally.rejected.Add(int64(n))
 	case job.Failed, job.Unknown:
-		l.tally.failed.Add(int64(n))
+		l.app.tally.failed.Add(int64(n))
 	}
-	m.notifications.WithLabelValues(l.app.Name, env.String(), l.lane.String(), string(result), m.label(reason)).Add(float64(n))
+	m.notifications.WithLabelValues(l.app.name, env.String(), l.lane.String(), string(result), m.label(reason)).Add(float64(n))
 }
 
 func (m *metrics) retried(l *lane, r apns.Response) {
-	m.retries.WithLabelValues(l.app.Name, l.lane.String(), m.label(string(causeOf(r)))).Inc()
+	m.retries.WithLabelValues(l.app.name, l.lane.String(), m.label(string(causeOf(r)))).Inc()
 }
 
 func (m *metrics) deadLetter(l *lane, reason string) {
-	m.deadLetters.WithLabelValues(l.app.Name, l.lane.String(), m.label(reason)).Inc()
+	m.deadLetters.WithLabelValues(l.app.name, l.lane.String(), m.label(reason)).Inc()
+}
+
+// forget drops what is told of an app.
+func (m *metrics) forget(app string) {
+	of := prometheus.Labels{"app": app}
+	m.notifications.DeletePartialMatch(of)
+	m.enqueueAccept.DeletePartialMatch(of)
+	m.retries.DeletePartialMatch(of)
+	m.deadLetters.DeletePartialMatch(of)
 }
 
 // label bounds the values of a reason: APNs may say what is not documented.

@@ -2,7 +2,6 @@ package worker
 
 import (
 	"context"
-	"slices"
 
 	"go.uber.org/zap"
 
@@ -17,7 +16,7 @@ const orphanBatch = 256
 // the same, after a server was killed. What became of them must be known: one of which
 // it is not stays, and is complained about.
 func (w *Worker) sweepOrphans(ctx context.Context) error {
-	lanes := slices.Clone(w.lanes)
+	lanes := w.lanes()
 	for _, r := range w.campaigns.all() {
 		if r.runs() {
 			lanes = append(lanes, r.lane)
@@ -71,7 +70,7 @@ func (w *Worker) sweepOrphansOf(ctx context.Context, l *lane) error {
 
 func (w *Worker) orphans(ctx context.Context, l *lane) ([]*stream.Orphan, error) {
 	if l.campaign != nil {
-		return w.cfg.Streams.RangeOrphans(ctx, l.app.Name, l.campaign.id, orphanBatch)
+		return w.cfg.Streams.RangeOrphans(ctx, l.app.name, l.campaign.id, orphanBatch)
 	}
-	return w.cfg.Streams.LaneOrphans(ctx, l.app.Name, l.lane, orphanBatch)
+	return w.cfg.Streams.LaneOrphans(ctx, l.app.name, l.lane, orphanBatch)
 }

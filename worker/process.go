@@ -95,7 +95,7 @@ func (w *Worker) recall(ctx context.Context, batch []*message) []*message {
 	for i, m := range batch {
 		m.progress = progress[i]
 		if m.in.Deliveries > 100 && m.in.Deliveries%100 == 0 {
-			w.log.Warn("message comes again and again", zap.String("app", m.lane.app.Name), zap.String("job_id", m.id), zap.Uint64("deliveries", m.in.Deliveries))
+			w.log.Warn("message comes again and again", zap.String("app", m.lane.app.name), zap.String("job_id", m.id), zap.Uint64("deliveries", m.in.Deliveries))
 		}
 		wait := w.until(m.progress.RetryAt)
 		switch {
@@ -212,7 +212,7 @@ func (w *Worker) deliver(ctx context.Context, l *lane, batch []*message) {
 func (w *Worker) guard(ctx context.Context, l *lane, batch []*message) []*message {
 	claims := make([]store.Claim, len(batch))
 	for i, m := range batch {
-		claims[i] = store.Claim{App: l.app.Name, Lane: l.lane, ID: m.id, Sequence: m.in.Sequence}
+		claims[i] = store.Claim{App: l.app.name, Lane: l.lane, ID: m.id, Sequence: m.in.Sequence}
 		if m.rng != nil {
 			claims[i].ID, claims[i].Campaign, claims[i].Range = "", m.rng.Campaign, m.rng.Number
 		}

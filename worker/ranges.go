@@ -59,7 +59,7 @@ func (w *Worker) resolveRanges(ctx context.Context, l *lane, batch []*message) {
 			w.handBackAll(batch[i:], haltRetry, "send campaign "+l.campaign.id, err)
 			return
 		}
-		m.job, m.kind, m.topic = plan.Job(), plan.Job().Kind(), plan.Job().Topic(l.app.BundleID)
+		m.job, m.kind, m.topic = plan.Job(), plan.Job().Kind(), plan.Job().Topic(m.app.BundleID)
 		if err := w.target(ctx, m, plan); err != nil {
 			w.handBackAll([]*message{m}, storeRetry, "find the devices of a range", err)
 			continue
@@ -126,7 +126,7 @@ func (w *Worker) targets(ctx context.Context, m *message, plan *campaign.Plan) (
 		seen, unreadable int
 	}
 	got, err := withStore(ctx, func(ctx context.Context) (r read, err error) {
-		r.devices, r.seen, r.unreadable, err = w.cfg.Campaigns.ReadAudience(ctx, m.lane.app.Name,
+		r.devices, r.seen, r.unreadable, err = w.cfg.Campaigns.ReadAudience(ctx, m.lane.app.name,
 			store.Classes{Of: m.rng.Of, From: m.rng.From, To: m.rng.To}, st.Tags, plan.NeedsDetails(), make([]device.Device, 0, m.rng.Devices))
 		return r, err
 	})
@@ -134,7 +134,7 @@ func (w *Worker) targets(ctx context.Context, m *message, plan *campaign.Plan) (
 		return nil, err
 	}
 	if got.unreadable > 0 {
-		w.log.Warn("records of devices cannot be read: they get no campaign", zap.String("app", m.lane.app.Name), zap.String("campaign", m.rng.Campaign), zap.Int("devices", got.unreadable))
+		w.log.Warn("records of devices cannot be read: they get no campaign", zap.String("app", m.lane.app.name), zap.String("campaign", m.rng.Campaign), zap.Int("devices", got.unreadable))
 	}
 	targets := make([]target, 0, len(got.devices))
 	for i := range got.devices {
@@ -173,7 +173,7 @@ func (w *Worker) fileTargets(ctx context.Context, m *message, plan *campaign.Pla
 	if len(tokens) > 0 {
 		var err error
 		if entries, err = withStore(ctx, func(ctx context.Context) ([]store.Entry, error) {
-			return w.cfg.Devices.Lookup(ctx, m.lane.app.Name, tokens, make([]store.Entry, 0, len(tokens)))
+			return w.cfg.Devices.Lookup(ctx, m.lane.app.name, tokens, make([]store.Entry, 0, len(tokens)))
 		}); err != nil {
 			return nil, err
 		}
@@ -181,7 +181,7 @@ func (w *Worker) fileTargets(ctx context.Context, m *message, plan *campaign.Pla
 	reached := make(map[string]bool, len(users))
 	if len(users) > 0 {
 		found, err := withStore(ctx, func(ctx context.Context) ([][]store.Entry, error) {
-			return w.cfg.Devices.ByUsers(ctx, m.lane.app.Name, users)
+			return w.cfg.Devices.ByUsers(ctx, m.lane.app.name, users)
 		})
 		if err != nil {
 			return nil, err
@@ -228,7 +228,7 @@ func (w *Worker) describe(ctx context.Context, m *message, entries []store.Entry
 		targets = append(targets, target{device: &device.Device{Registration: device.Registration{Token: e.Token}}, variables: lines[e.Token].Variables})
 	}
 	devices, err := withStore(ctx, func(ctx context.Context) ([]device.Device, error) {
-		devices, _, err := w.cfg.Campaigns.Describe(ctx, m.lane.app.Name, known, make([]device.Device, 0, len(known)))
+		devices, _, err := w.cfg.Campaigns.Describe(ctx, m.lane.app.name, known, make([]device.Device, 0, len(known)))
 		return devices, err
 	})
 	if err != nil {
@@ -260,7 +260,7 @@ func (w *Worker) addNobodyOf(m *message, user string) {
 // is still open.
 func (w *Worker) recognise(m *message, t *target) (r recipient, open bool) {
 	d := t.device
-	r = recipient{token: d.Token, hash: job.RecipientHash(d.Token), environment: m.lane.app.Environment, attempts: m.progress.Attempts}
+	r = recipient{token: d.Token, hash: job.RecipientHash(d.Token), environment: m.app.Environment, attempts: m.progress.Attempts}
 	if t.known {
 		r.generation = d.Record.Generation
 		r.fresh = !d.Record.Accepted
@@ -353,7 +353,7 @@ func (w *Worker) spare(ctx context.Context, m *message, plan *campaign.Plan, tar
 		return nil
 	}
 	granted, err := withStore(ctx, func(ctx context.Context) ([]bool, error) {
-		return w.cfg.Campaigns.UseCaps(ctx, m.lane.app.Name, claims)
+		return w.cfg.Campaigns.UseCaps(ctx, m.lane.app.name, claims)
 	})
 	if err != nil {
 		return err

@@ -31,6 +31,8 @@ var _ stateful = (*apns.Client)(nil)
 
 // reading is what was counted of an app up to a moment.
 type reading struct {
+	of       *served
+	app      *App // as it was configured
 	settled  stream.Settled
 	waits    [2][waitBuckets + 1]uint64
 	answered uint64
@@ -80,26 +82,23 @@ func (w *Worker) report(ctx context.Context) {
 
 // reportOf makes a report, and what the next one is compared with.
 func (w *Worker) reportOf(now time.Time, window []*readings) (*stream.Report, *readings) {
-	r := &stream.Report{Worker: w.cfg.Name, Version: w.cfg.Version, Problem: w.problem(now), Apps: make(map[string]stream.AppReport, len(w.cfg.Apps))}
-	read := &readings{at: now, apps: make(map[string]*reading, len(w.cfg.Apps))}
-	before := read
+	r := &stream.Report{Worker: w.cfg.Name, Version: w.cfg.Version, Problem: w.problem(now), Apps: make(map[string]stream.AppReport)}
+	read := &readings{at: now, apps: make(map[string]*reading)}
 	if len(window) > 0 {
-		before = window[0]
-		r.Seconds = now.Sub(before.at).Seconds()
+		r.Seconds = now.Sub(window[0].at).Seconds()
 	}
 	seen := w.backlog.seen.Load()
-	for _, app := range w.cfg.Apps {
-		a := w.stateOf(app, now)
-		was, is := before.apps[app.Name], w.read(app)
+	for _, s := range w.apps() {
+		app := s.current()
+		a := w.stateOf(s, app, now)
+		is := w.read(s, app)
+		was, asNow := oldest(window, is)
 		read.apps[app.Name] = is
-		if was == nil {
-			was = is
-		}
 		a.Total = is.settled
 		a.Recent = stream.Settled{
 			Accepted: is.settled.Accepted - was.settled.Accepted, Rejected: is.settled.Rejected - was.settled.Rejected, Failed: is.settled.Failed - was.settled.Failed,
 		}
-		a.APNs = answerTimes(was.within, is.within, was.answered, is.answered)
+		a.APNs = answerTimes(asNow.within, is.within, asNow.answered, is.answered)
 		for lane := range is.waits {
 			a.Accept[lane] = waitTimes(&was.waits[lane], &is.waits[lane])
 		}
@@ -111,10 +110,28 @@ func (w *Worker) reportOf(now time.Time, window []*readings) (*stream.Report, *r
 	return r, read
 }
 
+// oldest returns the oldest reading of a window that can be compared with one, and the
+// oldest that was taken of the same connections; the one itself where there is none.
+func oldest(window []*readings, is *reading) (was, asNow *reading) {
+	was, asNow = is, is
+	for _, before := range slices.Backward(window) {
+		switch b := before.apps[is.app.Name]; {
+		case b == nil || b.of != is.of:
+			return was, asNow // it was not served
+		case b.app == is.app:
+			was, asNow = b, b
+		default:
+			was = b
+		}
+	}
+	return was, asNow
+}
+
 // read reads what was counted of an app.
-func (w *Worker) read(app *App) *reading {
-	n := w.tallies[app.Name]
+func (w *Worker) read(s *served, app *App) *reading {
+	n := &s.tally
 	is := &reading{
+		of: s, app: app,
 		settled: stream.Settled{Accepted: n.accepted.Load(), Rejected: n.rejected.Load(), Failed: n.failed.Load()},
 		within:  make(map[float64]uint64),
 	}
@@ -134,11 +151,11 @@ func (w *Worker) read(app *App) *reading {
 }
 
 // stateOf says how an app's connections are, and why something of it is not sent.
-func (w *Worker) stateOf(app *App, now time.Time) (a stream.AppReport) {
+func (w *Worker) stateOf(s *served, app *App, now time.Time) (a stream.AppReport) {
 	tripped := make(map[device.Environment]bool)
 	for _, route := range app.Routes {
 		env := route.Environment
-		if w.fuseTripped(app, env) && !tripped[env] {
+		if w.fuseTripped(app.Name, env) && !tripped[env] {
 			tripped[env] = true
 			a.Held = append(a.Held, fmt.Sprintf("%s: the fuse is tripped: mend what is wrong with environment or topic, then reset it", env))
 		}
@@ -164,7 +181,7 @@ func (w *Worker) stateOf(app *App, now time.Time) (a stream.AppReport) {
 		}
 		a.Held = append(a.Held, route.halts(now)...)
 	}
-	for _, l := range w.lanesOf(app) {
+	for _, l := range w.lanesOf(s) {
 		name := l.lane.String()
 		if l.campaign != nil {
 			name = "campaign " + l.campaign.id
@@ -187,15 +204,10 @@ func (w *Worker) stateOf(app *App, now time.Time) (a stream.AppReport) {
 const mostHeld = 8
 
 // lanesOf are the lanes of an app, those of its campaigns that run too.
-func (w *Worker) lanesOf(app *App) []*lane {
-	var list []*lane
-	for _, l := range w.lanes {
-		if l.app.Name == app.Name {
-			list = append(list, l)
-		}
-	}
+func (w *Worker) lanesOf(s *served) []*lane {
+	list := slices.Clone(s.lanes)
 	for _, r := range w.campaigns.all() {
-		if r.app.Name == app.Name && r.runs() {
+		if r.app == s && r.runs() {
 			list = append(list, r.lane)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 func (w *Worker) resolve(ctx context.Context, l *lane, batch []*message) {
 	var inline, blind, named []*message
 	for _, m := range batch {
-		m.kind, m.topic = m.job.Kind(), m.job.Topic(l.app.BundleID)
+		m.kind, m.topic = m.job.Kind(), m.job.Topic(m.app.BundleID)
 		switch {
 		case len(m.job.To.Tokens) == 0:
 			named = append(named, m)
@@ -49,7 +49,7 @@ func (w *Worker) lookup(ctx context.Context, l *lane, inline, blind []*message) 
 			tokens = append(tokens, m.job.To.Tokens...)
 		}
 		entries, err := withStore(ctx, func(ctx context.Context) ([]store.Entry, error) {
-			return w.cfg.Devices.Lookup(ctx, l.app.Name, tokens, room)
+			return w.cfg.Devices.Lookup(ctx, l.app.name, tokens, room)
 		})
 		if err != nil {
 			blind = append(blind, w.withoutStore(inline, "look up device tokens", err)...)
@@ -137,9 +137,9 @@ func (w *Worker) expandOne(ctx context.Context, l *lane, m *message, flush func(
 func (w *Worker) resolveNamed(ctx context.Context, l *lane, m *message) bool {
 	found, err := withStore(ctx, func(ctx context.Context) ([][]store.Entry, error) {
 		if users := m.job.To.Users; len(users) > 0 {
-			return w.cfg.Devices.ByUsers(ctx, l.app.Name, users)
+			return w.cfg.Devices.ByUsers(ctx, l.app.name, users)
 		}
-		return w.cfg.Devices.ByInstalls(ctx, l.app.Name, m.job.To.Installs)
+		return w.cfg.Devices.ByInstalls(ctx, l.app.name, m.job.To.Installs)
 	})
 	if err != nil {
 		w.withoutStore([]*message{m}, "look up devices", err)
@@ -173,7 +173,7 @@ func (w *Worker) resolveNamed(ctx context.Context, l *lane, m *message) bool {
 
 // addDevice adds a recipient and decides what can be decided without sending.
 func (w *Worker) addDevice(m *message, e *store.Entry) {
-	r := recipient{token: e.Token, hash: job.RecipientHash(e.Token), environment: m.lane.app.Environment, attempts: m.progress.Attempts}
+	r := recipient{token: e.Token, hash: job.RecipientHash(e.Token), environment: m.app.Environment, attempts: m.progress.Attempts}
 	if e.Known {
 		r.generation = e.Record.Generation
 		r.fresh = !e.Record.Accepted
@@ -209,7 +209,7 @@ func (w *Worker) stillOpen(m *message, r *recipient, known bool, record *device.
 			DeviceToken: r.token, Result: job.Suppressed, Generation: r.generation,
 			Reason: record.State.String() + " " + time.UnixMilli(record.ChangedAt).UTC().Format(time.DateOnly) + ": " + record.Reason.String(),
 		}, record.Reason.String())
-	case m.lane.app.route(r.environment, m.topic) == nil:
+	case m.app.route(r.environment, m.topic) == nil:
 		m.addOther(w, r, job.Recipient{
 			DeviceToken: r.token, Result: job.Skipped, Reason: "no credential for environment", Generation: r.generation,
 		}, "no credential")

@@ -12,12 +12,11 @@ import (
 // that does not get rid of its own, because its APNs is down, ends at half of what
 // the others leave, and never at all of it.
 type room struct {
+	mu       sync.Mutex // guards what follows
 	capacity int
 	reserve  int // of capacity, for transactional only
-
-	mu    sync.Mutex
-	used  int
-	freed chan struct{} // closed and replaced when room is given back
+	used     int
+	freed    chan struct{} // closed and replaced when room is given back
 }
 
 // holder is one app's lane in a room.
@@ -37,6 +36,20 @@ func newHolder(lane job.Lane) *holder {
 
 func newRoom(capacity int) *room {
 	return &room{capacity: capacity, reserve: capacity / 10, freed: make(chan struct{})}
+}
+
+// resize changes how many may be held. What is held above that is not taken back.
+func (r *room) resize(capacity int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.capacity, r.reserve = capacity, capacity/10
+	r.tell()
+}
+
+// tell wakes who waits for room; r.mu is held.
+func (r *room) tell() {
+	close(r.freed)
+	r.freed = make(chan struct{})
 }
 
 // take waits until h may hold at least least more, and takes up to most.
@@ -79,8 +92,7 @@ func (r *room) adjust(h *holder, delta int) {
 	h.held += delta
 	r.used += delta
 	if delta < 0 {
-		close(r.freed)
-		r.freed = make(chan struct{})
+		r.tell()
 	}
 	r.mu.Unlock()
 }

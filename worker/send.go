@@ -50,7 +50,7 @@ func (w *Worker) send(ctx context.Context, l *lane, messages []*message) {
 		}
 	}
 	for _, m := range messages {
-		// Who halts campaigns takes back what is being sent by then.
+		// Who halts campaigns, or removes apps, takes back what is being sent by then.
 		if err := w.halted(m); err != nil {
 			m.giveUp(err)
 		}
@@ -78,7 +78,6 @@ func (w *Worker) send(ctx context.Context, l *lane, messages []*message) {
 // enqueue adds a message's undecided recipients to the batches of their routes,
 // most of them to one; size is how many there are in all messages.
 func (w *Worker) enqueue(m *message, batches map[*Route]*batch, size int) {
-	app := m.lane.app
 	now, monotonic := w.cfg.Now(), time.Now()
 	if m.rng == nil && m.expiry.Passed(now) {
 		w.expireRest(m)
@@ -96,7 +95,7 @@ func (w *Worker) enqueue(m *message, batches map[*Route]*batch, size int) {
 		}
 	}
 	// Counted before the first answer can come: decide is called concurrently.
-	ids := job.NewAPNsIDs(app.Name, m.root)
+	ids := job.NewAPNsIDs(m.app.Name, m.root)
 	var at way // of the recipient before, which most often is this one's
 	halted, first := false, 0
 	for i := range m.recipients {
@@ -105,7 +104,7 @@ func (w *Worker) enqueue(m *message, batches map[*Route]*batch, size int) {
 			continue
 		}
 		if !at.known || at.environment != r.environment {
-			at = w.wayTo(app, r.environment, n.Topic, monotonic)
+			at = w.wayTo(m.app.App, r.environment, n.Topic, monotonic)
 		}
 		if at.wait > 0 {
 			halted = m.wait(i, m.within(r, now, at.wait), r.attempts)
@@ -151,7 +150,7 @@ type way struct {
 // wayTo looks where notifications on a topic go in an environment.
 func (w *Worker) wayTo(app *App, env device.Environment, topic string, now time.Time) way {
 	at := way{known: true, environment: env}
-	if w.fuseTripped(app, env) {
+	if w.fuseTripped(app.Name, env) {
 		at.wait = w.cfg.FuseRetry
 		return at
 	}
@@ -276,7 +275,7 @@ func (w *Worker) halt(m *message, route *Route, topic string, h Halt, resp apns.
 	}
 	if route.stop(topic, reason, now, now.Add(stopFor)) {
 		w.log.Error("route is stopped: mend its configuration",
-			zap.String("app", m.lane.app.Name), zap.Stringer("environment", route.Environment),
+			zap.String("app", m.lane.app.name), zap.Stringer("environment", route.Environment),
 			zap.String("topic", topic), zap.String("reason", string(resp.Reason)), zap.Int("status", resp.Status), zap.Duration("tried_again_in", stopFor), zap.Error(resp.Err))
 	}
 }

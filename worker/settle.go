@@ -100,13 +100,13 @@ func (w *Worker) publish(m *message, outcomes []job.JobOutcome, next func()) {
 	m.lane.brake.gotSomewhere()
 	m.startTelling()
 	w.untold.begin(time.Now())
-	w.cfg.Outcomes.Publish(m.lane.app.Name, m.lane.lane, outcomes, func(err error) {
+	w.cfg.Outcomes.Publish(m.lane.app.name, m.lane.lane, outcomes, func(err error) {
 		w.untold.end(time.Now())
 		if !m.stopTelling() {
 			return // handed back meanwhile
 		}
 		if err != nil {
-			w.log.Error("outcomes were not stored", zap.String("app", m.lane.app.Name), zap.String("job_id", m.id), zap.Error(err))
+			w.log.Error("outcomes were not stored", zap.String("app", m.lane.app.name), zap.String("job_id", m.id), zap.Error(err))
 			w.handBack(m, 0)
 			return
 		}
@@ -213,7 +213,7 @@ func (w *Worker) handBack(m *message, delay time.Duration) {
 
 // lose ends a message that is somebody else's by now.
 func (w *Worker) lose(m *message) {
-	w.log.Warn("drops a message that it held too long", zap.String("app", m.lane.app.Name), zap.String("job_id", m.id))
+	w.log.Warn("drops a message that it held too long", zap.String("app", m.lane.app.name), zap.String("job_id", m.id))
 	w.release(m)
 }
 
@@ -221,6 +221,7 @@ func (w *Worker) release(m *message) {
 	m.trace.end(m)
 	w.flight.remove(m)
 	w.room.release(m.lane.holder, m.cost, m.grown)
+	m.app.release()
 	w.handling.Done()
 }
 

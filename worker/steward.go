@@ -69,7 +69,7 @@ func (w *Worker) steward(ctx context.Context) {
 					}
 				}()
 				if err := w.lookAfter(ctx, r); err != nil && ctx.Err() == nil && !errors.Is(err, stream.ErrNoCampaign) {
-					w.log.Warn("cannot look after a campaign", zap.String("app", r.app.Name), zap.String("campaign", r.id), zap.Error(err))
+					w.log.Warn("cannot look after a campaign", zap.String("app", r.app.name), zap.String("campaign", r.id), zap.Error(err))
 				}
 			})
 		}
@@ -90,21 +90,21 @@ func (w *Worker) lookAfter(ctx context.Context, r *running) error {
 	case st.Ended() && !st.Closed:
 		return w.closeCampaign(ctx, r, now)
 	case st.Closed && now.Sub(st.EndedAt) > entriesLive:
-		return w.cfg.Streams.DeleteCampaign(ctx, r.app.Name, r.id)
+		return w.cfg.Streams.DeleteCampaign(ctx, r.app.name, r.id)
 	}
 	return nil
 }
 
 // change changes the entry of a campaign, and takes note of it here at once.
 func (w *Worker) change(ctx context.Context, r *running, do func(*campaign.Status) error) (campaign.Status, error) {
-	st, err := w.cfg.Streams.ChangeCampaign(ctx, r.app.Name, r.id, do)
+	st, err := w.cfg.Streams.ChangeCampaign(ctx, r.app.name, r.id, do)
 	return st, err //nolint:wrapcheck // it names the campaign
 }
 
 // mine reports whether this worker is the one to look after a campaign for a while.
 func (w *Worker) mine(ctx context.Context, r *running) (bool, error) {
 	return withStore(ctx, func(ctx context.Context) (bool, error) {
-		return w.cfg.Campaigns.ClaimWork(ctx, "campaign/"+r.app.Name+"/"+r.id, w.cfg.Name, stewardLease)
+		return w.cfg.Campaigns.ClaimWork(ctx, "campaign/"+r.app.name+"/"+r.id, w.cfg.Name, stewardLease)
 	})
 }
 
@@ -125,7 +125,7 @@ func (w *Worker) start(ctx context.Context, r *running, now time.Time) error {
 	var classes, width int
 	var tags []string
 	if def.Recipients == nil {
-		if tags, classes, width, err = divide(ctx, w.cfg.Campaigns, r.app.Name, plan); err != nil {
+		if tags, classes, width, err = divide(ctx, w.cfg.Campaigns, r.app.name, plan); err != nil {
 			return err
 		}
 	}
@@ -140,7 +140,7 @@ func (w *Worker) start(ctx context.Context, r *running, now time.Time) error {
 		return nil
 	}
 	if err == nil {
-		w.log.Info("campaign starts", zap.String("app", r.app.Name), zap.String("campaign", r.id), zap.Int("ranges", ranges(classes, width)))
+		w.log.Info("campaign starts", zap.String("app", r.app.name), zap.String("campaign", r.id), zap.Int("ranges", ranges(classes, width)))
 	}
 	return err
 }
@@ -153,7 +153,7 @@ func (w *Worker) startRun(ctx context.Context, r *running, def *campaign.Campaig
 	st := r.status.Load()
 	// What is for nine in the morning is not for the night in which a worker runs again.
 	if late := now.Sub(st.StartAt); late > runGrace {
-		w.log.Warn("a run of a campaign is left out: it is too late for it", zap.String("app", r.app.Name), zap.String("campaign", r.id), zap.Duration("late", late))
+		w.log.Warn("a run of a campaign is left out: it is too late for it", zap.String("app", r.app.name), zap.String("campaign", r.id), zap.Duration("late", late))
 	} else if err := w.createRun(ctx, r, def); err != nil {
 		return err
 	}
@@ -183,7 +183,7 @@ func (w *Worker) createRun(ctx context.Context, r *running, def *campaign.Campai
 		return fmt.Errorf("encode a run: %w", err)
 	}
 	_, _, err = w.cfg.Streams.CreateCampaign(ctx, campaign.Status{
-		App: r.app.Name, ID: run.ID, Definition: body, State: campaign.Scheduled, Rate: run.Rate,
+		App: r.app.name, ID: run.ID, Definition: body, State: campaign.Scheduled, Rate: run.Rate,
 		CreatedAt: w.cfg.Now(), StartAt: st.StartAt, Parent: r.id,
 	})
 	if errors.Is(err, stream.ErrCampaignExists) {
@@ -246,7 +246,7 @@ func (w *Worker) expandCampaign(ctx context.Context, r *running) error {
 		if mine, err := w.mine(ctx, r); err != nil || !mine {
 			return err
 		}
-		st, err := w.cfg.Streams.Campaign(ctx, r.app.Name, r.id)
+		st, err := w.cfg.Streams.Campaign(ctx, r.app.name, r.id)
 		if err != nil {
 			return err
 		}
@@ -259,7 +259,7 @@ func (w *Worker) expandCampaign(ctx context.Context, r *running) error {
 		if err != nil {
 			return err
 		}
-		if err := w.cfg.Streams.PublishRanges(ctx, r.app.Name, list); err != nil {
+		if err := w.cfg.Streams.PublishRanges(ctx, r.app.name, list); err != nil {
 			return err
 		}
 		next, err := w.change(ctx, r, func(s *campaign.Status) error {
@@ -310,7 +310,7 @@ func (w *Worker) finishCampaign(ctx context.Context, r *running) error {
 	}
 	st := r.status.Load()
 	totals, err := withStore(ctx, func(ctx context.Context) (store.Totals, error) {
-		return w.cfg.Campaigns.CampaignTotals(ctx, r.app.Name, r.id, st.Ranges)
+		return w.cfg.Campaigns.CampaignTotals(ctx, r.app.name, r.id, st.Ranges)
 	})
 	if err != nil {
 		return err
@@ -320,7 +320,7 @@ func (w *Worker) finishCampaign(ctx context.Context, r *running) error {
 		return nil
 	}
 	// A range stays in the queue while a rejection in it may still be taken back.
-	left, err := w.cfg.Streams.RangesLeft(ctx, r.app.Name, r.id)
+	left, err := w.cfg.Streams.RangesLeft(ctx, r.app.name, r.id)
 	if err != nil || left > 0 {
 		return err
 	}
@@ -337,7 +337,7 @@ func (w *Worker) finishCampaign(ctx context.Context, r *running) error {
 		return nil
 	}
 	if err == nil {
-		w.log.Info("campaign is done", zap.String("app", r.app.Name), zap.String("campaign", r.id), zap.Int64("matched", totals.Matched))
+		w.log.Info("campaign is done", zap.String("app", r.app.name), zap.String("campaign", r.id), zap.Int64("matched", totals.Matched))
 	}
 	return err
 }
@@ -347,7 +347,7 @@ func (w *Worker) closeCampaign(ctx context.Context, r *running, now time.Time) e
 	st := r.status.Load()
 	// What is in the queue goes at once, and again when the last that was on its way
 	// there has come.
-	if err := w.cfg.Streams.DropRanges(ctx, r.app.Name, r.id); err != nil {
+	if err := w.cfg.Streams.DropRanges(ctx, r.app.name, r.id); err != nil {
 		return err
 	}
 	if st.State == campaign.Cancelled && now.Sub(st.EndedAt) < stream.BulkAckWait+cancelSlack {
@@ -357,7 +357,7 @@ func (w *Worker) closeCampaign(ctx context.Context, r *running, now time.Time) e
 		return err
 	}
 	_, err := withStore(ctx, func(ctx context.Context) (struct{}, error) {
-		return struct{}{}, w.cfg.Campaigns.ExpireCampaign(ctx, r.app.Name, r.id, st.Ranges, countsLive)
+		return struct{}{}, w.cfg.Campaigns.ExpireCampaign(ctx, r.app.name, r.id, st.Ranges, countsLive)
 	})
 	if err != nil {
 		return err

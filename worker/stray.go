@@ -38,6 +38,7 @@ func (w *Worker) watchStrays(ctx context.Context) {
 		}
 		select {
 		case <-tick.C:
+		case <-w.announce:
 		case <-ctx.Done():
 			leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*time.Second)
 			defer cancel()
@@ -50,12 +51,12 @@ func (w *Worker) watchStrays(ctx context.Context) {
 }
 
 func (w *Worker) sweepStrays(ctx context.Context, since map[string]time.Time) error {
-	apps := make([]string, 0, len(w.cfg.Apps))
-	counts := make(map[string]stream.Counts, len(w.cfg.Apps))
-	for _, a := range w.cfg.Apps {
-		apps = append(apps, a.Name)
-		n := w.tallies[a.Name]
-		counts[a.Name] = stream.Counts{Accepted: n.accepted.Load(), Failed: n.rejected.Load() + n.failed.Load()}
+	var apps []string
+	counts := make(map[string]stream.Counts)
+	for _, s := range w.apps() {
+		n := &s.tally
+		apps = append(apps, s.name)
+		counts[s.name] = stream.Counts{Accepted: n.accepted.Load(), Failed: n.rejected.Load() + n.failed.Load()}
 	}
 	if err := w.cfg.Streams.Announce(ctx, w.cfg.Name, stream.Presence{Version: w.cfg.Version, Apps: apps, Redriven: true, Counts: counts}); err != nil {
 		return err
@@ -89,11 +90,15 @@ func (w *Worker) sweepStrays(ctx context.Context, since map[string]time.Time) er
 		}
 		return seen && now.Sub(first) >= w.cfg.StrayAfter
 	}
-	for _, s := range waiting {
+	for i := range waiting {
+		s := &waiting[i]
 		if _, err := job.ParseLane(s.Lane); err == nil && known[s.App] {
 			continue
 		}
 		if lost(s.Subject) {
+			if err := w.cfg.Streams.ReleaseJobs(ctx, s); err != nil {
+				return err
+			}
 			strays = append(strays, s.Subject)
 		}
 	}

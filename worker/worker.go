@@ -99,8 +99,12 @@ type Worker struct {
 	flight   *flight
 	finished *finished
 	dead     cemetery
-	lanes    []*lane
-	tallies  map[string]*tally // by app; only read once made
+
+	roster   atomic.Pointer[roster] // changed by keepApps only, once it runs
+	applying sync.Mutex             // held by Apply
+	changes  chan change
+	ended    chan struct{} // closed when no more changes are made
+	announce chan struct{} // others are to know which apps are served
 
 	campaigns *campaigns
 	zones     device.Zones
@@ -123,8 +127,8 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.MaxInFlight == 0 {
 		cfg.MaxInFlight = 20_000
 	}
-	if cfg.MaxInFlight < 2*job.MaxRecipients {
-		return nil, fmt.Errorf("max in flight: must be at least %d, got %d", 2*job.MaxRecipients, cfg.MaxInFlight)
+	if err := checkMaxInFlight(cfg.MaxInFlight); err != nil {
+		return nil, err
 	}
 	if cfg.DrainTimeout == 0 {
 		cfg.DrainTimeout = 25 * time.Second
@@ -162,26 +166,43 @@ func New(cfg Config) (*Worker, error) {
 	if cfg.Name == "" {
 		return nil, errors.New("worker name: must not be empty")
 	}
+	if err := checkApps(cfg.Apps); err != nil {
+		return nil, err
+	}
 	w := &Worker{
 		cfg: cfg, log: cfg.Logger.Named("worker"),
 		policy: NewPolicy(), room: newRoom(cfg.MaxInFlight), flight: newFlight(), finished: newFinished(),
-		campaigns: newCampaigns(), tallies: make(map[string]*tally),
+		campaigns: newCampaigns(), changes: make(chan change), ended: make(chan struct{}), announce: make(chan struct{}, 1),
 	}
 	w.metrics = newMetrics(cfg.Metrics, w)
 	w.backlog = newBacklog(cfg.Metrics)
 	w.recorded = newRecorded(cfg.Streams)
+	list := make([]*served, 0, len(cfg.Apps))
 	for _, app := range cfg.Apps {
-		if !stream.ValidName(app.Name) {
-			return nil, fmt.Errorf("app %q: must be letters, digits, '-' and '_'", app.Name)
+		s := w.newServed(app)
+		for _, l := range s.lanes {
+			l.fail = errNotStarted
 		}
-		w.tallies[app.Name] = new(tally)
-		for _, l := range job.Lanes() {
-			w.lanes = append(w.lanes, &lane{
-				app: app, lane: l, holder: newHolder(l), fast: w.metrics.of(app.Name, l), tally: w.tallies[app.Name], mean: 1, fail: errNotStarted,
-			})
-		}
+		list = append(list, s)
 	}
+	w.roster.Store(newRoster(list))
 	return w, nil
+}
+
+func checkMaxInFlight(n int) error {
+	if n < 2*job.MaxRecipients {
+		return fmt.Errorf("max in flight: must be at least %d, got %d", 2*job.MaxRecipients, n)
+	}
+	return nil
+}
+
+// Resize changes [Config].MaxInFlight from now on. It is safe for concurrent use.
+func (w *Worker) Resize(maxInFlight int) error {
+	if err := checkMaxInFlight(maxInFlight); err != nil {
+		return err
+	}
+	w.room.resize(maxInFlight)
+	return nil
 }
 
 // Run works until ctx ends. Then it stops taking and sending, hands back to
@@ -201,6 +222,7 @@ func (w *Worker) Run(ctx context.Context) error {
 		w.insist(ctx, "cannot read the fuses", w.cfg.Fuses.Load)
 	}
 	if ctx.Err() != nil {
+		close(w.ended)
 		return nil // told to stop before it had started
 	}
 	var keepers, intakes sync.WaitGroup
@@ -215,16 +237,17 @@ func (w *Worker) Run(ctx context.Context) error {
 	keepers.Go(func() { w.watchBacklog(ctx) })
 	keepers.Go(func() { w.report(keepCtx) })
 	keepers.Go(func() { w.settleLoop(work, keepCtx.Done()) })
-	for _, l := range w.lanes {
-		intakes.Go(func() { w.intake(ctx, sending, l) })
+	for _, s := range w.apps() {
+		w.takeFrom(ctx, sending, &intakes, s)
 	}
+	intakes.Go(func() { w.keepApps(ctx, sending, &intakes) })
 	if w.cfg.Campaigns != nil {
 		keepers.Go(func() { w.keepContact(keepCtx) })
 		intakes.Go(func() { w.watchCampaigns(ctx, sending, &intakes) })
 		intakes.Go(func() { w.steward(ctx) })
 		intakes.Go(func() { w.takeRequests(ctx) })
 	}
-	w.log.Info("worker takes jobs", zap.String("worker", w.cfg.Name), zap.Int("apps", len(w.cfg.Apps)), zap.Int("max_in_flight", w.cfg.MaxInFlight))
+	w.log.Info("worker takes jobs", zap.String("worker", w.cfg.Name), zap.Int("apps", len(w.apps())), zap.Int("max_in_flight", w.cfg.MaxInFlight))
 
 	<-ctx.Done()
 	// What is on its way to APNs is waited for; what is not is somebody else's at once.
@@ -310,12 +333,12 @@ func (w *Worker) openLane(ctx context.Context, l *lane) error {
 
 func (w *Worker) ensureConsumer(ctx context.Context, l *lane) (*stream.Consumer, error) {
 	if l.campaign != nil {
-		return w.cfg.Streams.RangesConsumer(ctx, l.app.Name, l.campaign.id)
+		return w.cfg.Streams.RangesConsumer(ctx, l.app.name, l.campaign.id)
 	}
-	if err := w.cfg.Streams.ReleaseApp(ctx, l.app.Name); err != nil {
+	if err := w.cfg.Streams.ReleaseApp(ctx, l.app.name); err != nil {
 		return nil, err
 	}
-	return w.cfg.Streams.LaneConsumer(ctx, l.app.Name, l.lane)
+	return w.cfg.Streams.LaneConsumer(ctx, l.app.name, l.lane)
 }
 
 // Ready returns nil while the worker takes jobs of every app.
@@ -323,9 +346,9 @@ func (w *Worker) Ready() error {
 	if !w.cfg.Streams.Connected() {
 		return errors.New("not connected to nats")
 	}
-	for _, l := range w.lanes {
+	for _, l := range w.lanes() {
 		if err := l.failing(); err != nil {
-			return fmt.Errorf("app %s, lane %s: %w", l.app.Name, l.lane, err)
+			return fmt.Errorf("app %s, lane %s: %w", l.app.name, l.lane, err)
 		}
 	}
 	return nil
