@@ -87,9 +87,11 @@ func (c ClientConfig) withDefaults() ClientConfig {
 
 // Client sends to one route. It is safe for concurrent use; the caller closes it.
 type Client struct {
-	pool       *pool
-	calls      sync.Pool // of *call, those that are over
-	unregister func()
+	pool  *pool
+	calls sync.Pool // of *call, those that are over
+
+	mu    sync.Mutex
+	shown func() // guarded by mu: takes the metrics back; nil: there are none
 }
 
 // New returns the client of a route. It connects when the first batch comes, and
@@ -119,14 +121,12 @@ func New(cfg ClientConfig) (*Client, error) {
 		return nil, errors.New("apns: no credential")
 	}
 	d := dialer{target: target, tls: tlsConfig, proxy: cfg.Proxy, lookup: net.DefaultResolver.LookupNetIP}
-	c := &Client{pool: newPool(cfg, d, tokens, cfg.Logger), unregister: func() {}}
+	c := &Client{pool: newPool(cfg, d, tokens, cfg.Logger)}
 	if cfg.Metrics != nil {
-		col := newCollector(c.pool)
-		if err := cfg.Metrics.Register(col); err != nil {
+		if err := c.Show(cfg.Metrics); err != nil {
 			c.pool.close()
-			return nil, fmt.Errorf("apns: register metrics: %w", err)
+			return nil, err
 		}
-		c.unregister = func() { cfg.Metrics.Unregister(col) }
 	}
 	return c, nil
 }
@@ -135,9 +135,37 @@ func New(cfg ClientConfig) (*Client, error) {
 // before. It always returns nil.
 func (c *Client) Close() error {
 	c.pool.close()
-	c.unregister()
+	c.Hide()
 	return nil
 }
+
+// Show registers the client's metrics, in place of those that are registered.
+func (c *Client) Show(metrics prometheus.Registerer) error {
+	c.Hide()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	col := newCollector(c.pool)
+	if err := metrics.Register(col); err != nil {
+		return fmt.Errorf("apns: register metrics: %w", err)
+	}
+	c.shown = func() { metrics.Unregister(col) }
+	return nil
+}
+
+// Hide takes the client's metrics back, so that another client can have their labels.
+func (c *Client) Hide() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.shown != nil {
+		c.shown()
+		c.shown = nil
+	}
+}
+
+// Connect opens the connections that are kept, which else begins with the first Send,
+// and returns once all are open. The error says why they are not when ctx ends, or why
+// they will not be; they are tried on.
+func (c *Client) Connect(ctx context.Context) error { return c.pool.connect(ctx) }
 
 // Send sends every notification of the batch and calls done exactly once for
 // each, with its index, before it returns. done is called from several

@@ -105,6 +105,53 @@ func (p *pool) submit(c *call) error {
 	return nil
 }
 
+// connectLook is how often connect looks. It is for the few times at which a client is
+// made while others send.
+const connectLook = 10 * time.Millisecond
+
+// connect opens the connections that are kept.
+func (p *pool) connect(ctx context.Context) error {
+	p.mu.Lock()
+	p.target = max(p.target, p.cfg.Connections)
+	p.lastSubmit = p.cfg.Now() // else nobody is taken to want them
+	p.mu.Unlock()
+	p.nudge()
+	tick := time.NewTicker(connectLook)
+	defer tick.Stop()
+	for {
+		open, want, err := p.progress()
+		if open >= want || err != nil {
+			return err
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return p.notConnected(open, want, context.Cause(ctx))
+		}
+	}
+}
+
+// progress returns how many connections are open and wanted, or why there will be none.
+func (p *pool) progress() (open, want int, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, l := range p.links {
+		if l.usable() {
+			open++
+		}
+	}
+	return open, p.cfg.Connections, p.refusal(p.cfg.Now())
+}
+
+func (p *pool) notConnected(open, want int, cause error) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.lastErr != nil {
+		cause = p.lastErr
+	}
+	return fmt.Errorf("apns: %d of %d connections are open: %w", open, want, cause)
+}
+
 // pushElsewhere queues each notification of c for another link than the one that
 // it avoids. mu is held.
 func (p *pool) pushElsewhere(c *call) {

@@ -98,6 +98,9 @@ func (f *Fuse) Expect(app string, env device.Environment) {
 	f.gauge.WithLabelValues(app, env.String())
 }
 
+// Forget drops the fuses of an app from the metrics.
+func (f *Fuse) Forget(app string) { f.gauge.DeletePartialMatch(prometheus.Labels{"app": app}) }
+
 // Load reads which fuses are tripped.
 func (f *Fuse) Load(ctx context.Context) error {
 	fuses, err := f.cfg.Streams.Fuses(ctx)

@@ -2,6 +2,7 @@ package feedback
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,16 +26,15 @@ type Grown interface {
 // growth doubles the buckets of token sets that have become too full.
 type growth struct {
 	set     Grown
-	apps    []string
 	buckets *prometheus.GaugeVec
 	split   *prometheus.GaugeVec
 	devices *prometheus.GaugeVec
 	log     *zap.Logger
 }
 
-func newGrowth(set Grown, apps []string, metrics prometheus.Registerer, log *zap.Logger) *growth {
+func newGrowth(set Grown, metrics prometheus.Registerer, log *zap.Logger) *growth {
 	g := &growth{
-		set: set, apps: apps, log: log,
+		set: set, log: log,
 		buckets: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "pushfleet_tokenset_buckets",
 			Help: "Buckets of the app's token set; while they double, how many there were before.",
@@ -55,11 +55,19 @@ func newGrowth(set Grown, apps []string, metrics prometheus.Registerer, log *zap
 }
 
 // run looks at every app now and then, until ctx ends.
-func (g *growth) run(ctx context.Context) {
+func (g *growth) run(ctx context.Context, apps func() []string) {
+	var before []string
 	for ctx.Err() == nil {
 		begun := time.Now()
-		for _, app := range g.apps {
-			if err := g.look(ctx, app); err != nil && ctx.Err() == nil {
+		list := apps()
+		for _, app := range before {
+			if !slices.Contains(list, app) {
+				g.forget(app)
+			}
+		}
+		before = list
+		for _, app := range list {
+			if err := g.look(ctx, app, growthPeriod/time.Duration(len(list))); err != nil && ctx.Err() == nil {
 				g.log.Warn("cannot let the token set grow", zap.String("app", app), zap.Error(err))
 			}
 		}
@@ -67,9 +75,17 @@ func (g *growth) run(ctx context.Context) {
 	}
 }
 
+// forget drops what is told of an app.
+func (g *growth) forget(app string) {
+	g.buckets.DeleteLabelValues(app)
+	g.split.DeleteLabelValues(app)
+	g.devices.DeleteLabelValues(app)
+}
+
 // look shows how far the buckets of app are, and takes steps of doubling them for
-// a while if that is due and nobody else is at it.
-func (g *growth) look(ctx context.Context, app string) error {
+// a while if that is due and nobody else is at it. One app must not keep the others
+// waiting.
+func (g *growth) look(ctx context.Context, app string, while time.Duration) error {
 	now, err := g.set.Growth(ctx, app)
 	if err != nil {
 		return err
@@ -80,8 +96,7 @@ func (g *growth) look(ctx context.Context, app string) error {
 		g.devices.DeleteLabelValues(app) // others know better by now
 		return err
 	}
-	// One app must not keep the others waiting.
-	until := time.Now().Add(growthPeriod / time.Duration(len(g.apps)))
+	until := time.Now().Add(while)
 	for ctx.Err() == nil && time.Now().Before(until) {
 		step := time.Now()
 		now, err := g.set.Grow(ctx, app)

@@ -82,8 +82,15 @@ func newHook(app string, r *Receiver, w *Webhooks) *hook {
 		landed: make(chan *flight, webhookPosts),
 		packed: packing{next: 1, idle: true},
 	}
-	h.metrics.open.WithLabelValues(app).Set(0)
 	return h
+}
+
+// begin shows that nothing is known to be wrong, and runs.
+func (h *hook) begin(ctx context.Context, streams *stream.Streams) {
+	if ctx.Err() == nil {
+		h.metrics.open.WithLabelValues(h.app).Set(0)
+		h.run(ctx, streams)
+	}
 }
 
 // run sends until ctx ends, and then lets land what is flying.

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -58,6 +59,7 @@ type RegistrarConfig struct {
 type Registrar struct {
 	cfg     RegistrarConfig
 	log     *zap.Logger
+	apps    atomic.Pointer[map[string]device.Environment] // never changed itself
 	applied *prometheus.CounterVec
 	reader  *changeReader
 }
@@ -80,7 +82,20 @@ func NewRegistrar(cfg RegistrarConfig) *Registrar {
 	if cfg.Metrics != nil {
 		cfg.Metrics.MustRegister(r.applied)
 	}
+	r.SetApps(cfg.Apps)
 	return r
+}
+
+// SetApps changes [RegistrarConfig].Apps from now on. It is safe for concurrent use; apps
+// must not be changed any more.
+func (r *Registrar) SetApps(apps map[string]device.Environment) {
+	if before := r.apps.Swap(&apps); before != nil {
+		for app := range *before {
+			if _, stays := apps[app]; !stays {
+				r.applied.DeletePartialMatch(prometheus.Labels{"app": app})
+			}
+		}
+	}
 }
 
 // Run applies device changes until ctx ends. It returns nil.
@@ -157,23 +172,24 @@ func (r *Registrar) take(ctx context.Context, messages []*stream.Message) bool {
 	slices.SortFunc(messages, func(a, b *stream.Message) int { return cmp.Compare(a.Sequence, b.Sequence) })
 	work, cancel := context.WithDeadline(context.WithoutCancel(ctx), messages[0].ReceivedAt.Add(registerFor))
 	defer cancel()
-	for !r.apply(work, messages) {
+	apps := *r.apps.Load() // the same until all is settled
+	for !r.apply(work, apps, messages) {
 		if ctx.Err() != nil || work.Err() != nil {
 			return false
 		}
 		pause(ctx, recordPause)
 	}
-	return r.acknowledge(work, messages)
+	return r.acknowledge(work, apps, messages)
 }
 
 // apply applies messages, and gives up those that are no device changes. It
 // reports false if Redis or JetStream did not do its part.
-func (r *Registrar) apply(ctx context.Context, messages []*stream.Message) bool {
+func (r *Registrar) apply(ctx context.Context, apps map[string]device.Environment, messages []*stream.Message) bool {
 	byApp := make(map[string][]changed)
 	for _, m := range messages {
-		environment, known := r.cfg.Apps[m.App]
+		environment, known := apps[m.App]
 		if !known {
-			if r.isStray(ctx, m) && !r.buryAs(ctx, m, "unknown app") {
+			if r.isStray(ctx, m) && !r.buryAs(ctx, m, "unknown", "unknown app") {
 				return false
 			}
 			continue
@@ -304,29 +320,26 @@ func (r *Registrar) isStray(ctx context.Context, m *stream.Message) bool {
 
 // bury makes a dead letter of a change that cannot be applied.
 func (r *Registrar) bury(ctx context.Context, m *stream.Message, why error) bool {
-	return r.buryAs(ctx, m, strings.ReplaceAll(why.Error(), "\n", "; ")) // a header has one line
+	return r.buryAs(ctx, m, m.App, strings.ReplaceAll(why.Error(), "\n", "; ")) // a header has one line
 }
 
-func (r *Registrar) buryAs(ctx context.Context, m *stream.Message, reason string) bool {
+// buryAs is bury; label is the app in metrics: anybody may make up names.
+func (r *Registrar) buryAs(ctx context.Context, m *stream.Message, label, reason string) bool {
 	if err := r.cfg.Streams.Bury(ctx, m, stream.Letter{Reason: reason, Last: r.cfg.Now()}); err != nil {
 		r.log.Error("cannot store a dead letter", zap.String("app", m.App), zap.Error(err))
 		return false
 	}
-	app := m.App
-	if _, known := r.cfg.Apps[app]; !known {
-		app = "unknown" // anybody may make up names
-	}
-	r.applied.WithLabelValues(app, "", "invalid").Inc()
+	r.applied.WithLabelValues(label, "", "invalid").Inc()
 	return true
 }
 
 // acknowledge acknowledges what is done, and waits until that has arrived: were
 // it delivered again, it could overtake a newer change. What is for an app that
 // is not known here goes back for a while.
-func (r *Registrar) acknowledge(ctx context.Context, messages []*stream.Message) bool {
+func (r *Registrar) acknowledge(ctx context.Context, apps map[string]device.Environment, messages []*stream.Message) bool {
 	var last *stream.Message
 	for _, m := range messages {
-		if _, known := r.cfg.Apps[m.App]; !known && !r.isStray(ctx, m) {
+		if _, known := apps[m.App]; !known && !r.isStray(ctx, m) {
 			r.settled(m, m.Nak(unknownRetry))
 			continue
 		}

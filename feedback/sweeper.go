@@ -4,6 +4,7 @@ import (
 	"context"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -34,13 +35,18 @@ type Pruner interface {
 type Sweeper struct {
 	set    Swept
 	growth *growth
-	apps   []string
+	what   atomic.Pointer[sweep]
 	cycle  time.Duration
 	log    *zap.Logger
 
-	pruner     Pruner // nil: nothing is pruned
+	pruner Pruner                  // nil: nothing is pruned
+	pruned map[string]store.Pruned // by app, in this cycle; of the run loop
+}
+
+// sweep is what is swept, and pruned after how long. It is not changed once made.
+type sweep struct {
+	apps       []string
 	pruneAfter map[string]time.Duration
-	pruned     map[string]store.Pruned // by app, in this cycle; of the run loop
 }
 
 // NewSweeper returns a sweeper for apps; cycle is how long it takes for all
@@ -54,26 +60,35 @@ func NewSweeper(set interface {
 		cycle = sweepCycle
 	}
 	log = log.Named("sweeper")
-	return &Sweeper{set: set, growth: newGrowth(set, apps, metrics, log), apps: apps, cycle: cycle, log: log}
+	s := &Sweeper{set: set, growth: newGrowth(set, metrics, log), cycle: cycle, log: log}
+	s.SetApps(apps, nil)
+	return s
 }
 
 // PruneAfter has the sweeper also remove device tokens that were not registered
 // for so long, by app; apps that are not in after keep theirs. It is to be called
 // before Run.
 func (s *Sweeper) PruneAfter(set Pruner, after map[string]time.Duration) {
-	s.pruner, s.pruneAfter = set, after
-	s.pruned = make(map[string]store.Pruned)
+	s.pruner, s.pruned = set, make(map[string]store.Pruned)
+	s.SetApps(s.what.Load().apps, after)
+}
+
+// SetApps changes which apps are swept, and what is pruned, from now on. It is safe for
+// concurrent use; neither argument may be changed any more.
+func (s *Sweeper) SetApps(apps []string, pruneAfter map[string]time.Duration) {
+	s.what.Store(&sweep{apps: apps, pruneAfter: pruneAfter})
 }
 
 // Run sweeps until ctx ends. It returns nil.
 func (s *Sweeper) Run(ctx context.Context) error {
 	var growing sync.WaitGroup
-	growing.Go(func() { s.growth.run(ctx) })
+	growing.Go(func() { s.growth.run(ctx, func() []string { return s.what.Load().apps }) })
 	defer growing.Wait()
 	at := rand.Uint32() //nolint:gosec // so that workers that start together do not sweep together
 	for ctx.Err() == nil {
 		most := 1
-		for _, app := range s.apps {
+		what := s.what.Load()
+		for _, app := range what.apps {
 			n, err := s.set.Buckets(ctx, app)
 			if err != nil {
 				s.say(ctx, app, err)
@@ -83,7 +98,7 @@ func (s *Sweeper) Run(ctx context.Context) error {
 			if _, err := s.set.Sweep(ctx, app, int(at)%n); err != nil {
 				s.say(ctx, app, err)
 			}
-			if after := s.pruneAfter[app]; after > 0 {
+			if after := what.pruneAfter[app]; after > 0 && s.pruner != nil {
 				s.prune(ctx, app, int(at)%n, after, int(at)%n == n-1)
 			}
 		}

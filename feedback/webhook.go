@@ -1,6 +1,7 @@
 package feedback
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"crypto/x509"
@@ -100,6 +101,13 @@ func (r *Receiver) check() error {
 	return nil
 }
 
+// equal reports whether both say the same.
+func (r *Receiver) equal(o *Receiver) bool {
+	return r.URL == o.URL && r.Timeout == o.Timeout && r.Batch == o.Batch && r.AllowPrivate == o.AllowPrivate &&
+		slices.EqualFunc(r.Secrets, o.Secrets, bytes.Equal) && slices.Equal(r.Lanes, o.Lanes) && slices.Equal(r.Results, o.Results) &&
+		r.RootCAs.Equal(o.RootCAs)
+}
+
 // WebhooksConfig describes [Webhooks].
 type WebhooksConfig struct {
 	Receivers    map[string]Receiver // by app
@@ -116,7 +124,10 @@ type Webhooks struct {
 	cfg     WebhooksConfig
 	log     *zap.Logger
 	metrics webhookMetrics
-	hooks   []*hook // by app's name
+
+	mu     sync.Mutex
+	hooks  map[string]*hook // guarded by mu: that are wanted, by app
+	change chan struct{}    // they have changed
 }
 
 type webhookMetrics struct {
@@ -133,19 +144,24 @@ func NewWebhooks(cfg WebhooksConfig) (*Webhooks, error) {
 	if cfg.Now == nil {
 		cfg.Now = time.Now
 	}
-	w := &Webhooks{cfg: cfg, log: cfg.Logger.Named("webhooks"), metrics: newWebhookMetrics()}
-	for _, app := range slices.Sorted(maps.Keys(cfg.Receivers)) {
-		r := cfg.Receivers[app]
-		if err := r.check(); err != nil {
-			return nil, fmt.Errorf("webhook of %s: %w", app, err)
-		}
-		r.Timeout, r.Batch = cmp.Or(r.Timeout, DefaultWebhookTimeout), cmp.Or(r.Batch, DefaultWebhookBatch)
-		w.hooks = append(w.hooks, newHook(app, &r, w))
+	w := &Webhooks{cfg: cfg, log: cfg.Logger.Named("webhooks"), metrics: newWebhookMetrics(), change: make(chan struct{}, 1)}
+	if err := w.Apply(cfg.Receivers); err != nil {
+		return nil, err
 	}
 	if m := &w.metrics; cfg.Metrics != nil {
 		cfg.Metrics.MustRegister(m.posts, m.events, m.open, m.lag, m.waiting)
 	}
 	return w, nil
+}
+
+// forget drops what is told of an app.
+func (m *webhookMetrics) forget(app string) {
+	of := prometheus.Labels{"app": app}
+	m.posts.DeletePartialMatch(of)
+	m.events.DeletePartialMatch(of)
+	m.open.DeletePartialMatch(of)
+	m.lag.DeletePartialMatch(of)
+	m.waiting.DeletePartialMatch(of)
 }
 
 func newWebhookMetrics() webhookMetrics {
@@ -173,20 +189,106 @@ func newWebhookMetrics() webhookMetrics {
 	}
 }
 
+// Apply changes [WebhooksConfig].Receivers from now on. What is on its way to a receiver
+// that is changed or gone is waited for, for the drain timeout, and only then its
+// successor begins; the others are not touched. An error means that nothing has changed.
+// It is safe for concurrent use.
+func (w *Webhooks) Apply(receivers map[string]Receiver) error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	hooks := make(map[string]*hook, len(receivers))
+	for _, app := range slices.Sorted(maps.Keys(receivers)) {
+		r := receivers[app]
+		if err := r.check(); err != nil {
+			return fmt.Errorf("webhook of %s: %w", app, err)
+		}
+		r.Timeout, r.Batch = cmp.Or(r.Timeout, DefaultWebhookTimeout), cmp.Or(r.Batch, DefaultWebhookBatch)
+		if h := w.hooks[app]; h != nil && h.receiver.equal(&r) {
+			hooks[app] = h
+			continue
+		}
+		hooks[app] = newHook(app, &r, w)
+	}
+	w.hooks = hooks
+	select {
+	case w.change <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// wanted returns the hooks that are wanted now.
+func (w *Webhooks) wanted() map[string]*hook {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.hooks // which is not changed once made
+}
+
+// hookRun is a hook that runs.
+type hookRun struct {
+	*hook
+	stop  context.CancelFunc
+	ended chan struct{}
+}
+
 // Run tells outcomes until ctx ends and what is on its way is answered. It returns nil.
 func (w *Webhooks) Run(ctx context.Context, streams *stream.Streams) error {
 	var g sync.WaitGroup
-	for _, h := range w.hooks {
-		g.Go(func() { h.run(ctx, streams) })
+	defer g.Wait()
+	runs := make(map[string]*hookRun)
+	for {
+		wanted := w.wanted()
+		for app, run := range runs {
+			if wanted[app] == nil {
+				run.stop()
+				delete(runs, app)
+				g.Go(func() { w.forget(app, run) })
+			}
+		}
+		for app, h := range wanted {
+			if run := runs[app]; run == nil || run.hook != h {
+				runs[app] = w.start(ctx, &g, streams, h, run)
+			}
+		}
+		select {
+		case <-w.change:
+		case <-ctx.Done():
+			return nil
+		}
 	}
-	g.Wait()
-	return nil
+}
+
+// start runs a hook in g once the one before it has ended, if there is one.
+func (w *Webhooks) start(ctx context.Context, g *sync.WaitGroup, streams *stream.Streams, h *hook, before *hookRun) *hookRun {
+	ctx, stop := context.WithCancel(ctx)
+	run := &hookRun{hook: h, stop: stop, ended: make(chan struct{})}
+	g.Go(func() {
+		defer close(run.ended)
+		defer stop()
+		if before != nil {
+			before.stop()
+			<-before.ended
+		}
+		h.begin(ctx, streams)
+	})
+	return run
+}
+
+// forget drops what is told of an app's webhook once that has ended, if there is no
+// other one by then.
+func (w *Webhooks) forget(app string, run *hookRun) {
+	<-run.ended
+	if w.wanted()[app] == nil {
+		w.metrics.forget(app)
+	}
 }
 
 // Notes returns a line for each webhook that takes nothing.
 func (w *Webhooks) Notes() []string {
 	var notes []string
-	for _, h := range w.hooks {
+	hooks := w.wanted()
+	for _, app := range slices.Sorted(maps.Keys(hooks)) {
+		h := hooks[app]
 		if note := h.note.Load(); note != nil {
 			notes = append(notes, *note)
 		}
