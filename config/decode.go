@@ -38,28 +38,34 @@ func Load(path string, environ []string) (*Config, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read configuration %s: %w", path, err)
 	}
-	return parse(data, environ, path, filepath.Dir(path))
+	cfg, _, err := parse(data, environ, path, filepath.Dir(path))
+	return cfg, err
 }
 
 // Parse does what [Load] does, with the content of a file. Relative paths stay
 // as they are.
 func Parse(data []byte, environ []string) (*Config, error) {
-	return parse(data, environ, "", "")
+	cfg, _, err := parse(data, environ, "", "")
+	return cfg, err
 }
 
-func parse(data []byte, environ []string, name, dir string) (*Config, error) {
-	d := &decoder{name: name, dir: dir, env: newEnviron(environ), places: make(map[string]origin)}
+// parse also returns how it was read, whether it is good or not.
+func parse(data []byte, environ []string, name, dir string) (*Config, *decoder, error) {
+	d := &decoder{name: name, dir: dir, env: newEnviron(environ), places: make(map[string]origin), values: make(Settings)}
 	cfg := new(Config)
 	root, ok := d.document(data)
 	if ok {
 		d.section(cfg, "", origin{node: root})
 		d.leftovers()
 	}
+	for _, ref := range d.files {
+		d.named = append(d.named, ref.path)
+	}
 	if err := invalid(d.problems); err != nil {
-		return nil, err
+		return nil, d, err
 	}
 	cfg.files = d.files
-	return cfg, nil
+	return cfg, d, nil
 }
 
 // CheckFiles reports every file that the configuration names and that cannot be
@@ -110,6 +116,8 @@ type decoder struct {
 	env       *environ
 	problems  []Problem
 	files     []fileRef
+	named     []string // files that are read for what they hold
+	values    Settings
 	places    map[string]origin // of the keys that are given, by path
 }
 
@@ -280,8 +288,13 @@ func (d *decoder) field(sc *scope, f field, values map[string]origin) {
 	}
 	switch v := f.value; {
 	case v.scalar != nil:
+		f.value.scalar = d.noting(path, v.scalar)
 		d.scalar(sc, f, path, values)
 	case v.items != nil:
+		f.value.items = func() func(string) error {
+			d.values[path] = Secret{}
+			return d.noting(path, v.items())
+		}
 		d.list(sc, f, path, o)
 	case v.nested != nil:
 		if written {
@@ -332,6 +345,20 @@ func (d *decoder) field(sc *scope, f field, values map[string]origin) {
 			d.section(one, join(path, shown(name)), entries[name])
 			keep()
 		}
+	}
+}
+
+// noting notes what a key is set to: the last text, or all of a list.
+func (d *decoder) noting(path string, set func(string) error) func(string) error {
+	listed, list := d.values[path]
+	return func(text string) error {
+		if list {
+			listed = NewSecret(listed.Reveal() + "\x00" + text)
+			d.values[path] = listed
+		} else {
+			d.values[path] = NewSecret(text)
+		}
+		return set(text)
 	}
 }
 
@@ -423,7 +450,9 @@ func (d *decoder) secretFile(f field, path, name string, o origin) {
 		d.report(o, path, "must not be empty")
 		return
 	}
-	data, err := readRegular(d.resolvePath(name), maxSecretBytes)
+	name = d.resolvePath(name)
+	d.named = append(d.named, name)
+	data, err := readRegular(name, maxSecretBytes)
 	if err != nil {
 		d.report(o, path, "%v", err)
 		return
