@@ -61,7 +61,7 @@ type Config struct {
 	// [DefaultEventPatience].
 	EventPatience time.Duration
 
-	Apps map[string]App // by name; not changed afterwards
+	Apps map[string]App // by name; not changed afterwards but by [API.Apply], as are Gorush and RateLimit
 
 	// RateLimit is how many requests a second each API key may make here, with
 	// bursts of a second's worth; a batch counts as many as it has devices or jobs.
@@ -90,6 +90,7 @@ type App struct {
 // API is the HTTP API, an [http.Handler]. It is safe for concurrent use.
 type API struct {
 	cfg       Config
+	live      atomic.Pointer[Settings] // in place of those in cfg
 	mux       *http.ServeMux
 	keyring   *keyring
 	meters    meters
@@ -121,27 +122,19 @@ func New(cfg Config) (*API, error) {
 	if (cfg.Queue == nil) != (cfg.Jobs == nil) {
 		errs = append(errs, errors.New("api: needs a queue and what is known of jobs, or neither"))
 	}
-	if cfg.Gorush != nil {
-		errs = append(errs, cfg.Gorush.check(&cfg)...)
+	if cfg.Gorush != nil && (cfg.Queue == nil || cfg.Fleet == nil) {
+		errs = append(errs, errors.New("api: the door for gorush needs a queue and the fleet"))
 	}
-	if cfg.RateLimit < 0 || cfg.MaxBatchBytes < 0 || cfg.Followers < 0 || cfg.KeyFollowers < 0 || cfg.EventPatience < 0 {
+	if cfg.MaxBatchBytes < 0 || cfg.Followers < 0 || cfg.KeyFollowers < 0 || cfg.EventPatience < 0 {
 		errs = append(errs, errors.New("api: limits must not be negative"))
 	}
-	for name, app := range cfg.Apps {
-		if app.Environment == device.EnvironmentUnset {
-			errs = append(errs, fmt.Errorf("api: app %s has no environment", name))
-		}
-	}
+	first := Settings{Apps: cfg.Apps, Gorush: cfg.Gorush, RateLimit: cfg.RateLimit}
+	errs = append(errs, first.check()...)
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
 	if cfg.MaxBatchBytes == 0 {
 		cfg.MaxBatchBytes = DefaultMaxBatchBytes
-	}
-	if cfg.Gorush != nil {
-		door := *cfg.Gorush
-		door.MaxNotifications = cmp.Or(door.MaxNotifications, DefaultMaxNotifications)
-		cfg.Gorush = &door
 	}
 	if cfg.Version == "" {
 		cfg.Version = "dev"
@@ -164,6 +157,7 @@ func New(cfg Config) (*API, error) {
 		workTime:  workTime,
 		logged:    rate.Sometimes{First: 1, Interval: time.Second},
 	}
+	a.live.Store(first.withDefaults())
 	a.single, a.item = device.RegistrationMembers(&a.zones, false), device.RegistrationMembers(&a.zones, true)
 	if cfg.Gorush != nil {
 		a.gorush = gorushMembers()

@@ -28,8 +28,8 @@ type OwnApps struct {
 
 func (a *API) getApps(c *call) (int, any, *Problem) {
 	out := OwnApps{Apps: []OwnApp{}, AllApps: c.key.AllApps}
-	for _, name := range slices.Sorted(maps.Keys(a.cfg.Apps)) {
-		if app := a.cfg.Apps[name]; c.mine(name) {
+	for _, name := range slices.Sorted(maps.Keys(c.live.Apps)) {
+		if app := c.live.Apps[name]; c.mine(name) {
 			out.Apps = append(out.Apps, OwnApp{Name: name, BundleID: app.BundleID, Environment: app.Environment.String(), Scopes: scopesOf(c.key)})
 		}
 	}

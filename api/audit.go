@@ -20,7 +20,7 @@ func (a *API) audit(rt *route, c *call, status int, p *Problem) {
 	if p != nil {
 		result = p.Code
 	}
-	if _, known := a.cfg.Apps[app]; !known {
+	if _, known := c.live.Apps[app]; !known {
 		app = ""
 	}
 	object := cmp.Or(c.object, c.r.PathValue("id"))

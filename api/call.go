@@ -23,10 +23,11 @@ import (
 
 // call is one request on its way.
 type call struct {
-	api *API
-	r   *http.Request
-	ctx context.Context //nolint:containedctx // as long-lived as the request, whose own it is but for a deadline
-	id  string
+	api  *API
+	live *Settings // while it is answered
+	r    *http.Request
+	ctx  context.Context //nolint:containedctx // as long-lived as the request, whose own it is but for a deadline
+	id   string
 
 	key     *store.APIKey // nil where none is needed
 	limiter *rate.Limiter
@@ -46,7 +47,7 @@ const callTimeout = 8 * time.Second
 // serve answers a request of a route.
 func (a *API) serve(rt *route, m *routeMetrics, w http.ResponseWriter, r *http.Request) {
 	start := time.Now()
-	c := &call{api: a, r: r, id: requestID(r)}
+	c := &call{api: a, live: a.live.Load(), r: r, id: requestID(r)}
 	status, body, p := c.answer(rt, w)
 	if stream, ok := body.(streamed); ok && p == nil {
 		// It is answered once it has begun: how long it goes on is the caller's affair.
@@ -115,8 +116,8 @@ func (c *call) authorize(rt *route) *Problem {
 // identify finds the key of the request, and counts the request against its rate.
 func (c *call) identify(rt *route) *Problem {
 	header := c.r.Header.Get("Authorization")
-	if header == "" && rt.key != "" {
-		header = "Bearer " + rt.key
+	if header == "" && rt.gorush && c.live.Gorush.Key != "" {
+		header = "Bearer " + c.live.Gorush.Key
 	}
 	id, secret, p := bearer(header)
 	if p != nil {
@@ -141,7 +142,7 @@ func (c *call) enter() *Problem {
 	if !c.mine(c.appName) {
 		return problemf(http.StatusForbidden, codeWrongApp, "the API key %s is not for this app", c.key.ID)
 	}
-	app, ok := c.api.cfg.Apps[c.appName]
+	app, ok := c.live.Apps[c.appName]
 	if !ok {
 		return problemf(http.StatusNotFound, codeUnknownApp, "no app with this name is configured")
 	}
@@ -179,7 +180,7 @@ func (c *call) charge(n int) *Problem {
 		return nil
 	}
 	p := problemf(http.StatusTooManyRequests, codeRateLimited,
-		"the API key %s may make %d requests a second here, each device of a batch counted as one", c.key.ID, c.api.cfg.RateLimit)
+		"the API key %s may make %d requests a second here, each device of a batch counted as one", c.key.ID, c.live.RateLimit)
 	p.retryAfter = wait
 	return p
 }

@@ -75,7 +75,7 @@ func (a *API) follow(ctx context.Context, c *call, f *overview.Follower, mine fu
 		return true
 	}
 	e.event("fleet", fleet.Of(mine))
-	for _, ev := range campaignEvents(changes, slices.Sorted(maps.Keys(a.cfg.Apps)), mine) {
+	for _, ev := range campaignEvents(changes, slices.Sorted(maps.Keys(a.live.Load().Apps)), mine) {
 		e.event("campaigns", ev)
 	}
 	return true

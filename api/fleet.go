@@ -36,7 +36,7 @@ func (c *call) watched() (mine func(app string) bool, p *Problem) {
 	if !c.mine(name) {
 		return nil, problemf(http.StatusForbidden, codeWrongApp, "the API key %s is not for this app", c.key.ID)
 	}
-	if _, known := c.api.cfg.Apps[name]; !known {
+	if _, known := c.live.Apps[name]; !known {
 		return nil, problemf(http.StatusNotFound, codeUnknownApp, "no app with this name is configured")
 	}
 	return func(app string) bool { return app == name }, nil

@@ -28,17 +28,14 @@ type Gorush struct {
 // DefaultMaxNotifications is gorush's max_notification.
 const DefaultMaxNotifications = 100
 
-// check finds what is wrong with the door of an API. Its errors never hold the key.
-func (g *Gorush) check(cfg *Config) (errs []error) {
-	if cfg.Queue == nil || cfg.Fleet == nil {
-		errs = append(errs, errors.New("api: the door for gorush needs a queue and the fleet"))
-	}
+// check finds what is wrong with the door. Its errors never hold the key.
+func (g *Gorush) check(apps map[string]App) (errs []error) {
 	if g.Key != "" {
 		if _, _, ok := splitKey(g.Key); !ok {
 			errs = append(errs, errors.New("api: the API key for gorush's callers must be pf_<id>_<secret>, as it was shown when it was made"))
 		}
 	}
-	if _, ok := cfg.Apps[g.App]; g.App != "" && !ok {
+	if _, ok := apps[g.App]; g.App != "" && !ok {
 		errs = append(errs, fmt.Errorf("api: the app of gorush's callers must be configured, got %q", g.App))
 	}
 	if g.MaxNotifications < 0 {
@@ -75,7 +72,7 @@ func (a *API) postPush(c *call) (int, any, *Problem) {
 	if f.any() {
 		return 0, nil, gorushProblem("%s: %s", f.list[0].Path, f.list[0].Message)
 	}
-	list, p := a.readPush(c.body)
+	list, p := a.readPush(c.body, c.live.Gorush.MaxNotifications)
 	if p != nil {
 		return 0, nil, p
 	}
@@ -158,7 +155,7 @@ func (a *API) gorushJobs(c *call, list []gorushNotification) []gorushJob {
 		if len(n.faults) > 0 {
 			continue
 		}
-		j := n.job(push, a.cfg.Apps[app].BundleID)
+		j := n.job(push, c.live.Apps[app].BundleID)
 		if len(n.faults) > 0 {
 			continue
 		}
@@ -181,11 +178,11 @@ func (a *API) gorushJobs(c *call, list []gorushNotification) []gorushJob {
 func (a *API) gorushApp(c *call, n *gorushNotification) (name string, push job.PushType) {
 	named, topic, where := c.r.URL.Query().Get("app"), n.topic, "{app}"
 	if named == "" && topic == "" {
-		topic, where = a.cfg.Apps[a.cfg.Gorush.App].BundleID, "topic"
+		topic, where = c.live.Apps[c.live.Gorush.App].BundleID, "topic"
 	}
 	var found []string
 	topics := 0
-	for app, cfg := range a.cfg.Apps {
+	for app, cfg := range c.live.Apps {
 		if !c.mine(app) || named != "" && app != named {
 			continue
 		}
@@ -200,8 +197,8 @@ func (a *API) gorushApp(c *call, n *gorushNotification) (name string, push job.P
 		}
 	}
 	slices.Sort(found)
-	if len(found) > 1 && slices.Contains(found, a.cfg.Gorush.App) {
-		found = []string{a.cfg.Gorush.App}
+	if len(found) > 1 && slices.Contains(found, c.live.Gorush.App) {
+		found = []string{c.live.Gorush.App}
 	}
 	switch {
 	case len(found) == 1:

@@ -261,15 +261,14 @@ func gorushRequestSchema() string {
 		gorushMembers().Schema() + `}}}`
 }
 
-// readPush reads a request. What is wrong with one notification is that one's.
-func (a *API) readPush(body []byte) (list []gorushNotification, p *Problem) {
+// readPush reads a request of at most so many notifications. What is wrong with one notification is that one's.
+func (a *API) readPush(body []byte, most int) (list []gorushNotification, p *Problem) {
 	d := strictjson.New(body)
 	type request struct {
 		total int
 		given bool
 	}
 	var req request
-	most := a.cfg.Gorush.MaxNotifications
 	strictjson.Object[request]{member("notifications", "", "", func(d *strictjson.Decoder, r *request) {
 		r.given = true
 		r.total, _ = strictjson.ReadList(d, most, func() {

@@ -37,12 +37,12 @@ const (
 // revoked is remembered apart: strangers decide how many those are.
 type keyring struct {
 	keys  Keys
-	limit rate.Limit
-	burst int
 	now   func() time.Time
 	reads singleflight.Group
 
 	mu      sync.Mutex // guards what is below
+	limit   rate.Limit
+	burst   int
 	good    map[string]*heldKey
 	unknown map[string]time.Time // id -> read at
 }
@@ -55,14 +55,23 @@ type heldKey struct {
 }
 
 func newKeyring(keys Keys, perSecond int, now func() time.Time) *keyring {
-	k := &keyring{
-		keys: keys, limit: rate.Limit(perSecond), burst: perSecond, now: now,
-		good: make(map[string]*heldKey), unknown: make(map[string]time.Time),
-	}
+	k := &keyring{keys: keys, now: now, good: make(map[string]*heldKey), unknown: make(map[string]time.Time)}
+	k.setLimit(perSecond)
+	return k
+}
+
+// setLimit changes how many requests a second each API key may make, and begins to count
+// anew; 0: without limit.
+func (k *keyring) setLimit(perSecond int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.limit, k.burst = rate.Limit(perSecond), perSecond
 	if perSecond == 0 {
 		k.limit = rate.Inf
 	}
-	return k
+	for _, held := range k.good {
+		held.limiter = rate.NewLimiter(k.limit, k.burst)
+	}
 }
 
 // find returns the API key with an id and the limiter of its requests; nil if it
@@ -137,11 +146,11 @@ func (k *keyring) read(ctx context.Context, id string) error {
 // take takes n from a limiter, or says how long to wait. More than it can ever
 // hold counts as all of it.
 func (k *keyring) take(l *rate.Limiter, n int) (wait time.Duration) {
-	if k.limit == rate.Inf || n <= 0 {
+	if l.Limit() == rate.Inf || n <= 0 {
 		return 0
 	}
 	now := k.now()
-	r := l.ReserveN(now, min(n, k.burst))
+	r := l.ReserveN(now, min(n, l.Burst()))
 	if wait = r.DelayFrom(now); wait > 0 {
 		r.CancelAt(now)
 	}

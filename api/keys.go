@@ -115,7 +115,7 @@ func (a *API) readKeyConfig(body []byte) (cfg KeyConfig, p *Problem) {
 		f.list = cfg.faults()
 	}
 	for i, app := range cfg.Apps {
-		if _, ok := a.cfg.Apps[app]; !ok {
+		if _, ok := a.live.Load().Apps[app]; !ok {
 			f.add("apps["+itoa(i)+"]", "no app with this name is configured")
 		}
 	}

@@ -20,7 +20,7 @@ type route struct {
 	audit   string  // what the audit log calls it; empty: it does not tell of it
 	appless bool    // the path names no app: it is for those of the key
 	allApps bool    // only for keys for all apps
-	key     string  // of requests that bring none; empty: they must
+	gorush  bool    // requests that bring no key have that of the door for gorush, if it has one
 	body    int64   // the most bytes of a body; 0: it has none
 	handle  func(c *call) (status int, body any, p *Problem)
 
@@ -217,7 +217,7 @@ func (a *API) gorushRoutes() []route {
 			summary: "Hand in notifications as gorush takes them",
 			detail: "What is wrong with one notification or device token concerns that alone, and is told in logs; if there is " +
 				"nothing else, the answer is 400. They are in the queue once this is answered.",
-			scopes: []Scope{ScopeSend}, appless: true, key: a.cfg.Gorush.Key, body: a.cfg.MaxBatchBytes, handle: a.postPush,
+			scopes: []Scope{ScopeSend}, appless: true, gorush: true, body: a.cfg.MaxBatchBytes, handle: a.postPush,
 			query: []parameter{
 				laneParameter(),
 				{name: "app", about: "The app, where the topic does not tell.", of: reflect.TypeFor[string]()},
@@ -230,7 +230,7 @@ func (a *API) gorushRoutes() []route {
 			method: http.MethodGet, path: "/api/stat/app", id: "gorushStatus",
 			summary: "Counts as gorush tells them",
 			detail:  "Of the apps that the API key is for, since they have any.",
-			scopes:  []Scope{ScopeSend, ScopeRead}, appless: true, key: a.cfg.Gorush.Key, handle: a.getStatApp,
+			scopes:  []Scope{ScopeSend, ScopeRead}, appless: true, gorush: true, handle: a.getStatApp,
 			out: reflect.TypeFor[GorushStatus](), status: http.StatusOK, fail: gorushError, fault: fault,
 		},
 	}

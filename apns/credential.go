@@ -1,6 +1,7 @@
 package apns
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/tls"
@@ -9,6 +10,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -110,5 +112,18 @@ func (c Credential) String() string {
 		return "certificate"
 	default:
 		return "no credential"
+	}
+}
+
+// Equal reports whether both prove the same: the same key under the same ids, or the
+// same certificate.
+func (c Credential) Equal(other Credential) bool {
+	switch {
+	case c.key != nil && other.key != nil:
+		return c.keyID == other.keyID && c.teamID == other.teamID && c.key.Equal(other.key)
+	case c.certificate != nil && other.certificate != nil:
+		return slices.EqualFunc(c.certificate.Certificate, other.certificate.Certificate, bytes.Equal)
+	default:
+		return c == other
 	}
 }

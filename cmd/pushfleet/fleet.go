@@ -40,34 +40,34 @@ type fleet struct {
 	registrar *feedback.Registrar // nil as well
 	sweeper   *feedback.Sweeper
 	clock     *clock.Clock
-	clients   []*apns.Client
 	pulse     *worker.Pulse
+	log       *zap.Logger
+	reg       prometheus.Registerer
+
+	apps *fleetApps // only touched by newFleet, use and, when run has ended, close
 }
 
 // newFleet wires a worker process; without a tracer it traces nothing.
 func newFleet(cfg *config.Config, streams *stream.Streams, set *store.Store, tracer trace.Tracer, log *zap.Logger, reg prometheus.Registerer) (*fleet, error) {
-	if len(cfg.Apps) == 0 {
-		return nil, errors.New("apps: none is configured, so there is nothing to send for")
+	f := &fleet{clock: clock.New(clock.Config{Logger: log, Metrics: reg}), pulse: worker.NewPulse(), log: log, reg: reg}
+	var err error
+	if f.apps, err = f.openApps(cfg); err != nil {
+		return nil, err
 	}
-	f := &fleet{clock: clock.New(clock.Config{Logger: log, Metrics: reg}), pulse: worker.NewPulse()}
 	f.publisher = feedback.NewPublisher(feedback.PublisherConfig{Streams: streams, Worker: cfg.Worker.Name, Logger: log, Now: f.clock.Now})
 	f.fuse = feedback.NewFuse(feedback.FuseConfig{Streams: streams, Store: set, Name: cfg.Worker.Name, Logger: log, Metrics: reg, Now: f.clock.Now})
 	if cfg.Worker.Recorder {
 		f.recorder = feedback.NewRecorder(feedback.RecorderConfig{Streams: streams, TokenSet: set, Ledger: set, Fuse: f.fuse, Logger: log, Metrics: reg})
-		environments := make(map[string]device.Environment, len(cfg.Apps))
-		for name, app := range cfg.Apps {
-			environments[name] = app.Environment
-		}
-		f.registrar = feedback.NewRegistrar(feedback.RegistrarConfig{Streams: streams, Devices: set, Apps: environments, Logger: log, Metrics: reg, Now: f.clock.Now})
+		f.registrar = feedback.NewRegistrar(feedback.RegistrarConfig{Streams: streams, Devices: set, Apps: environmentsOf(cfg), Logger: log, Metrics: reg, Now: f.clock.Now})
 	}
 	f.sweeper = feedback.NewSweeper(set, slices.Sorted(maps.Keys(cfg.Apps)), 0, reg, log)
 	f.sweeper.PruneAfter(set, pruneAfter(cfg))
-	apps, err := f.openApps(cfg, log, reg)
-	if err != nil {
+	f.expect(nil)
+	if err := f.apps.show(nil, reg); err != nil {
 		return nil, errors.Join(err, f.close())
 	}
 	f.worker, err = worker.New(worker.Config{
-		Name: cfg.Worker.Name, Version: version, Apps: apps,
+		Name: cfg.Worker.Name, Version: version, Apps: f.apps.apps,
 		MaxInFlight: cfg.Worker.MaxInFlight, DrainTimeout: cfg.Worker.DrainTimeout,
 		Streams: streams, Devices: set, Progress: set, Outcomes: f.publisher, Campaigns: set,
 		Fuses: f.fuse, Pulse: f.pulse, KeepRejected: set.FuseWindow() + keepSlack,
@@ -77,6 +77,15 @@ func newFleet(cfg *config.Config, streams *stream.Streams, set *store.Store, tra
 		return nil, errors.Join(err, f.close())
 	}
 	return f, nil
+}
+
+// environmentsOf are those that devices of each app are in if they do not say.
+func environmentsOf(cfg *config.Config) map[string]device.Environment {
+	environments := make(map[string]device.Environment, len(cfg.Apps))
+	for name, app := range cfg.Apps {
+		environments[name] = app.Environment
+	}
+	return environments
 }
 
 // pruneAfter is for how long devices of each app are kept without a registration.
@@ -93,58 +102,6 @@ func pruneAfter(cfg *config.Config) map[string]time.Duration {
 // keepSlack is how much longer than the fuse's window a message with a rejection
 // that may be taken back is kept: for clocks that differ.
 const keepSlack = 5 * time.Second
-
-// openApps makes an APNs client for each app, environment and credential.
-func (f *fleet) openApps(cfg *config.Config, log *zap.Logger, reg prometheus.Registerer) ([]*worker.App, error) {
-	var apps []*worker.App
-	var errs []error
-	for _, name := range slices.Sorted(maps.Keys(cfg.Apps)) {
-		app := cfg.Apps[name]
-		a := &worker.App{Name: name, BundleID: app.BundleID, Environment: app.Environment, Canaries: app.Canaries}
-		for i, cred := range app.Credentials {
-			routes, err := f.openCredential(cfg, name, app, cred, log, reg)
-			if err != nil {
-				errs = append(errs, fmt.Errorf("app %s, credential %d: %w", name, i+1, err))
-			}
-			a.Routes = append(a.Routes, routes...)
-			for _, r := range routes {
-				f.fuse.Expect(name, r.Environment)
-			}
-		}
-		apps = append(apps, a)
-	}
-	return apps, errors.Join(errs...)
-}
-
-func (f *fleet) openCredential(cfg *config.Config, name string, app config.App, cred config.Credential, log *zap.Logger, reg prometheus.Registerer) ([]*worker.Route, error) {
-	loaded, err := loadCredential(cred)
-	if err != nil {
-		return nil, err
-	}
-	target, roots, err := endpoint(app)
-	if err != nil {
-		return nil, err
-	}
-	var routes []*worker.Route
-	for _, env := range environments(app, cred) {
-		client, err := apns.New(apns.ClientConfig{
-			Credential: loaded, Environment: env, URL: target, RootCAs: roots,
-			Connections: cfg.Worker.Connections, MaxConnections: cfg.Worker.MaxConnections, RequestTimeout: cfg.Worker.RequestTimeout,
-			Hold:  func() bool { return !f.pulse.Beats() },
-			Proxy: proxy(), Wall: f.clock.Now,
-			Logger: log.With(zap.String("app", name), zap.Stringer("environment", env)),
-			Metrics: prometheus.WrapRegistererWith(prometheus.Labels{
-				"app": name, "environment": env.String(), "credential": loaded.String(),
-			}, reg),
-		})
-		if err != nil {
-			return nil, fmt.Errorf("%s: %w", env, err)
-		}
-		f.clients = append(f.clients, client)
-		routes = append(routes, &worker.Route{Environment: env, Topics: cred.Topics, Sender: client})
-	}
-	return routes, nil
-}
 
 // environments returns those that a credential of an app is used in.
 func environments(app config.App, cred config.Credential) []device.Environment {
@@ -207,10 +164,4 @@ func (f *fleet) run(ctx context.Context) error {
 	return errors.Join(err, tail.Wait(), f.close())
 }
 
-func (f *fleet) close() error {
-	var errs []error
-	for _, c := range f.clients {
-		errs = append(errs, c.Close())
-	}
-	return errors.Join(errs...)
-}
+func (f *fleet) close() error { return f.apps.closeBut(nil) }
