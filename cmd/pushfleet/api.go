@@ -33,6 +33,10 @@ that "pushfleet key create" makes. Start as many as you like. What there is stan
 Apps with a webhook are told there what became of their notifications, by whichever
 of the processes is free.
 
+Apps, their webhooks, the rate of API keys and the certificate can be changed while it
+serves: it reads the configuration again when its files change, and at SIGHUP. One that
+cannot be used is refused whole.
+
 SIGTERM stops it taking connections; requests that came are answered within
 api.drain_timeout. It serves /livez, /readyz and /metrics on the same address.`,
 		Example: "  pushfleet api --config pushfleet.yaml\n  pushfleet api -c pushfleet.yaml --log-format json",
@@ -43,12 +47,9 @@ api.drain_timeout. It serves /livez, /readyz and /metrics on the same address.`,
 
 // runAPIProcess is all of an API process. serving, if not nil, is told where.
 func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) error {
-	cfg, err := g.load()
+	source, cfg, err := g.source()
 	if err != nil {
 		return err
-	}
-	if err := cfg.CheckFiles(); err != nil {
-		return fmt.Errorf("configuration:\n%w", err)
 	}
 	log, err := logger(cfg.Log)
 	if err != nil {
@@ -60,8 +61,17 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 		return err
 	}
 	defer audit.Sync() //nolint:errcheck // as above
-	if len(cfg.Apps) == 0 {
-		return errors.New("apps: none is configured, so there is nothing to serve")
+	settings, err := apiSettings(cfg)
+	if err != nil {
+		return err
+	}
+	served := &servedAPI{first: cfg.API.Gorush}
+	served.apps.Store(&cfg.Apps)
+	if first, err := readServerTLS(cfg.API); err != nil {
+		return err
+	} else if first != nil {
+		served.tls = new(servedTLS)
+		served.tls.current.Store(first)
 	}
 	set, client, err := connectRedis(cfg.Redis)
 	if err != nil {
@@ -76,10 +86,6 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 	reg := newRegistry()
 	watch := newRedisWatch(set, log, reg)
 	day := clock.New(clock.Config{Logger: log, Metrics: reg})
-	apps := make(map[string]api.App, len(cfg.Apps))
-	for name, app := range cfg.Apps {
-		apps[name] = api.App{Environment: app.Environment, BundleID: app.BundleID}
-	}
 	hooks, err := newWebhooks(cfg, log, reg, day.Now)
 	if err != nil {
 		return err
@@ -94,23 +100,25 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 	}
 	defer spans.stop()
 	queue := &apiQueue{set: set}
-	var gorush *api.Gorush
-	if g := cfg.API.Gorush; g.Enabled {
-		gorush = &api.Gorush{Key: g.APIKey.Reveal(), App: g.App, MaxNotifications: g.MaxNotifications}
-	}
-	view := newOverview(cfg, queue.reach, set, log)
+	view := newOverview(served.configured, queue.reach, set, log)
 	defer view.Close()
 	door, err := api.New(api.Config{
 		Overview: view,
-		Keys:     set, Registrations: set, TokenSet: set, Campaigns: queue, Totals: set, Queue: queue, Jobs: set, Apps: apps,
-		Gorush: gorush, Fleet: queue, Fuses: queue, DeadLetters: queue, Explainer: queue, KeyStore: set,
-		RateLimit: cfg.API.RateLimit, MaxBatchBytes: int64(cfg.API.MaxBatchBytes),
+		Keys:     set, Registrations: set, TokenSet: set, Campaigns: queue, Totals: set, Queue: queue, Jobs: set, Apps: settings.Apps,
+		Gorush: settings.Gorush, Fleet: queue, Fuses: queue, DeadLetters: queue, Explainer: queue, KeyStore: set,
+		RateLimit: settings.RateLimit, MaxBatchBytes: int64(cfg.API.MaxBatchBytes),
 		Version: version, Logger: log, Audit: audit, Metrics: reg, Tracer: spans.tracer("api"), Now: day.Now,
 	})
 	if err != nil {
 		return err
 	}
-	probes := newOps(reg, watch.ready, newDoctorOf(cfg).running(queue.streams.Load, set), day.Notes, watch.notes, queue.notes, hooks.Notes)
+	served.door, served.hooks = door, hooks
+	follow := newReloader(reloaderConfig{
+		source: source, first: cfg, log: log, reg: reg, prepare: served.prepare,
+		own: []string{"nats", "redis", "api", "log", "telemetry", "apps"}, live: served.live(),
+	})
+	checks := follow.checks(func(d *doctor) check { return d.running(queue.streams.Load, set) })
+	probes := newOps(reg, watch.ready, checks, day.Notes, watch.notes, queue.notes, hooks.Notes)
 	h := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch r.URL.Path {
 		case "/livez", "/readyz", "/metrics":
@@ -122,14 +130,15 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 	watching, stopWatching := context.WithCancel(ctx)
 	var watchers sync.WaitGroup
 	watchers.Go(func() { watch.run(watching) })
+	watchers.Go(func() { follow.run(watching) })
 	watchers.Go(func() { _ = day.Run(watching) }) // it returns nil
 	watchers.Go(func() {
 		queue.run(watching, cfg, log, func(streams *stream.Streams) {
 			_ = hooks.Run(watching, streams) // it returns nil
 		})
 	})
-	err = serveAPI(ctx, cfg.API, h, door.EndEvents, log, func(a net.Addr) {
-		if gorush != nil && gorush.Key != "" {
+	err = serveAPI(ctx, cfg.API, served.tls, h, door.EndEvents, log, func(a net.Addr) {
+		if settings.Gorush != nil && settings.Gorush.Key != "" {
 			log.Warn("gorush's door is open: whoever reaches this address may send (api.gorush.api_key)")
 		}
 		log.Info("serves the HTTP API", zap.Stringer("address", a), zap.Bool("tls", cfg.API.CertFile != ""))
@@ -144,7 +153,7 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 
 // serveAPI serves h until ctx ends and what came has been answered. stopping is told when
 // it begins to stop, to end answers that would not end by themselves.
-func serveAPI(ctx context.Context, cfg config.API, h http.Handler, stopping func(), log *zap.Logger, started func(net.Addr)) error {
+func serveAPI(ctx context.Context, cfg config.API, served *servedTLS, h http.Handler, stopping func(), log *zap.Logger, started func(net.Addr)) error {
 	quiet, err := zap.NewStdLogAt(log.Named("http"), zap.DebugLevel) // mostly callers that went away
 	if err != nil {
 		return fmt.Errorf("make logger: %w", err)
@@ -159,10 +168,6 @@ func serveAPI(ctx context.Context, cfg config.API, h http.Handler, stopping func
 		ErrorLog:          quiet,
 	}
 	srv.RegisterOnShutdown(stopping)
-	served, err := newServedTLS(cfg, log)
-	if err != nil {
-		return err
-	}
 	if served != nil {
 		srv.TLSConfig = served.tlsConfig()
 	}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"net/url"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -44,7 +45,9 @@ type fleet struct {
 	log       *zap.Logger
 	reg       prometheus.Registerer
 
-	apps *fleetApps // only touched by newFleet, use and, when run has ended, close
+	using  sync.Mutex
+	closed bool       // guarded by using: it has stopped
+	apps   *fleetApps // only changed by newFleet and use; guarded by using for close
 }
 
 // newFleet wires a worker process; without a tracer it traces nothing.
@@ -164,4 +167,9 @@ func (f *fleet) run(ctx context.Context) error {
 	return errors.Join(err, tail.Wait(), f.close())
 }
 
-func (f *fleet) close() error { return f.apps.closeBut(nil) }
+func (f *fleet) close() error {
+	f.using.Lock()
+	defer f.using.Unlock()
+	f.closed = true
+	return f.apps.closeBut(nil)
+}

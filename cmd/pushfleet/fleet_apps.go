@@ -224,22 +224,63 @@ func (a *fleetApps) show(before *fleetApps, reg prometheus.Registerer) error {
 	return errors.Join(errs...)
 }
 
+// prepare makes ready what another configuration needs.
+func (f *fleet) prepare(cfg *config.Config) (*prepared, error) {
+	next, err := f.openApps(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &prepared{
+		use:     func(ctx context.Context) error { return f.use(ctx, cfg, next) },
+		discard: func() { _ = next.closeBut(f.apps) }, // it always works
+	}, nil
+}
+
 // use has the fleet send for other apps. It returns when nothing is on its way any more
 // by what they replace, or the drain timeout is over; then that is closed.
 func (f *fleet) use(ctx context.Context, cfg *config.Config, next *fleetApps) error {
+	f.using.Lock()
+	defer f.using.Unlock()
 	before := f.apps
+	if f.closed {
+		return next.closeBut(before)
+	}
 	next.connect(ctx, before, f.log)
-	if err := errors.Join(f.worker.Resize(cfg.Worker.MaxInFlight), next.show(before, f.reg)); err != nil {
+	if err := f.worker.Resize(cfg.Worker.MaxInFlight); err != nil {
 		return errors.Join(err, next.closeBut(before))
+	}
+	if err := next.show(before, f.reg); err != nil {
+		f.log.Error("metrics of connections cannot be told", zap.Error(err)) // a fault of ours; it sends all the same
 	}
 	f.apps = next
 	f.expect(before)
 	f.setApps(cfg)
+	f.logChange(before)
 	err := f.worker.Apply(ctx, next.apps)
 	if errors.Is(err, worker.ErrStopped) {
 		err = nil // it was on its way out
 	}
 	return errors.Join(err, before.closeBut(next))
+}
+
+// logChange says what is different from before.
+func (f *fleet) logChange(before *fleetApps) {
+	was := make(map[string]*worker.App, len(before.apps))
+	for _, a := range before.apps {
+		was[a.Name] = a
+	}
+	for _, a := range f.apps.apps {
+		switch b := was[a.Name]; {
+		case b == nil:
+			f.log.Info("an app was added", zap.String("app", a.Name))
+		case b != a:
+			f.log.Info("an app was changed", zap.String("app", a.Name))
+		}
+		delete(was, a.Name)
+	}
+	for _, name := range slices.Sorted(maps.Keys(was)) {
+		f.log.Warn("an app was removed: its jobs wait for a worker that knows it, and are given up if none does for a minute", zap.String("app", name))
+	}
 }
 
 // expect shows the fuses of apps, and drops those of apps that are gone.

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/term"
 
+	"github.com/pushfleet/pushfleet/config"
 	"github.com/pushfleet/pushfleet/job"
 	"github.com/pushfleet/pushfleet/overview"
 	"github.com/pushfleet/pushfleet/stream"
@@ -70,7 +71,7 @@ func runFleetShow(ctx context.Context, g *globals, app, output string, watch boo
 		return err
 	}
 	defer client.Close()
-	view := newOverview(cfg, func() (*stream.Streams, error) { return streams, nil }, set, zap.NewNop())
+	view := newOverview(func() map[string]config.App { return cfg.Apps }, func() (*stream.Streams, error) { return streams, nil }, set, zap.NewNop())
 	defer view.Close()
 	if !watch {
 		f, err := view.Fleet(ctx)

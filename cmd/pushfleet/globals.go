@@ -1,7 +1,9 @@
 package main
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -37,21 +39,35 @@ func (g *globals) register(root *cobra.Command) {
 
 // load reads the configuration.
 func (g *globals) load() (*config.Config, error) {
-	path := g.configPath
-	if path == "" {
-		path = os.Getenv("PUSHFLEET_CONFIG")
-	}
-	cfg, err := config.Load(path, os.Environ())
+	cfg, err := config.Load(g.path(), os.Environ())
 	if err != nil {
 		return nil, fmt.Errorf("configuration:\n%w", err)
 	}
-	if g.logLevel != "" {
-		cfg.Log.Level = g.logLevel
-	}
-	if g.logFormat != "" {
-		cfg.Log.Format = g.logFormat
-	}
+	g.override(cfg)
 	return cfg, nil
+}
+
+// source reads the configuration and checks the files that it names, for a process that
+// follows its changes.
+func (g *globals) source() (*config.Source, *config.Config, error) {
+	s := config.NewSource(g.path(), os.Environ())
+	cfg, err := s.Read()
+	for tries := 1; errors.Is(err, config.ErrChanging) && tries < 3; tries++ {
+		cfg, err = s.Read()
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("configuration:\n%w", err)
+	}
+	g.override(cfg)
+	return s, cfg, nil
+}
+
+func (g *globals) path() string { return cmp.Or(g.configPath, os.Getenv("PUSHFLEET_CONFIG")) }
+
+// override puts flags over the configuration.
+func (g *globals) override(cfg *config.Config) {
+	cfg.Log.Level = cmp.Or(g.logLevel, cfg.Log.Level)
+	cfg.Log.Format = cmp.Or(g.logFormat, cfg.Log.Format)
 }
 
 // logger makes the process's logger.

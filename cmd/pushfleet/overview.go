@@ -10,12 +10,12 @@ import (
 )
 
 // newOverview makes what tells what the fleet does; streams says how JetStream is reached.
-func newOverview(cfg *config.Config, streams func() (*stream.Streams, error), set *store.Store, log *zap.Logger) *overview.Watcher {
+func newOverview(configured func() map[string]config.App, streams func() (*stream.Streams, error), set *store.Store, log *zap.Logger) *overview.Watcher {
 	return overview.New(overview.Config{
 		Streams: streams, Devices: set, Logger: log.Named("overview"),
 		Apps: func() map[string]overview.AppConfig {
-			apps := make(map[string]overview.AppConfig, len(cfg.Apps))
-			for name, app := range cfg.Apps {
+			apps := make(map[string]overview.AppConfig)
+			for name, app := range configured() {
 				apps[name] = overview.AppConfig{BundleID: app.BundleID, Environment: app.Environment.String()}
 			}
 			return apps

@@ -16,6 +16,17 @@ import (
 
 // newWebhooks wires the webhooks of all apps that have one.
 func newWebhooks(cfg *config.Config, log *zap.Logger, reg prometheus.Registerer, now func() time.Time) (*feedback.Webhooks, error) {
+	receivers, err := receiversOf(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return feedback.NewWebhooks(feedback.WebhooksConfig{
+		Receivers: receivers, DrainTimeout: cfg.API.DrainTimeout, Version: version, Logger: log, Metrics: reg, Now: now,
+	})
+}
+
+// receiversOf are the receivers of all apps that have a webhook.
+func receiversOf(cfg *config.Config) (map[string]feedback.Receiver, error) {
 	receivers := make(map[string]feedback.Receiver)
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(cfg.Apps)) {
@@ -30,12 +41,7 @@ func newWebhooks(cfg *config.Config, log *zap.Logger, reg prometheus.Registerer,
 		}
 		receivers[name] = r
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, err
-	}
-	return feedback.NewWebhooks(feedback.WebhooksConfig{
-		Receivers: receivers, DrainTimeout: cfg.API.DrainTimeout, Version: version, Logger: log, Metrics: reg, Now: now,
-	})
+	return receivers, errors.Join(errs...)
 }
 
 func newReceiver(hook *config.Webhook) (feedback.Receiver, error) {

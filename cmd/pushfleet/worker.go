@@ -7,6 +7,7 @@ import (
 	"net"
 	"os"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -29,9 +30,13 @@ SIGTERM stops it: answers of what is on its way to APNs are waited for, up to
 worker.drain_timeout, and the rest goes back to JetStream at once. A second signal
 ends it there and then; nothing is lost.
 
+Apps, their credentials and other settings of theirs can be changed while it runs: it
+reads the configuration again when its files change, and at SIGHUP. One that cannot be
+used is refused whole. pushfleet config check looks at it before.
+
 It serves /livez, /readyz and /metrics on worker.listen; /readyz?verbose has what
 pushfleet doctor finds, but for APNs.`,
-		Example: "  pushfleet worker --config pushfleet.yaml\n  pushfleet worker -c pushfleet.yaml --log-format json",
+		Example: "  pushfleet worker --config pushfleet.yaml\n  kill -HUP $(pidof pushfleet)\n  pushfleet worker -c pushfleet.yaml --log-format json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			profiles := senderFlags{cpuProfile: cpuProfile}
@@ -66,12 +71,9 @@ const workerGCPercent = 150
 // runWorkerProcess is all of a worker process. serving, if not nil, is told
 // where the probes are, once JetStream is reached.
 func runWorkerProcess(ctx context.Context, g *globals, serving func(net.Addr)) error {
-	cfg, err := g.load()
+	source, cfg, err := g.source()
 	if err != nil {
 		return err
-	}
-	if err := cfg.CheckFiles(); err != nil {
-		return fmt.Errorf("configuration:\n%w", err)
 	}
 	log, err := logger(cfg.Log)
 	if err != nil {
@@ -97,7 +99,12 @@ func runWorkerProcess(ctx context.Context, g *globals, serving func(net.Addr)) e
 	defer spans.stop()
 	var state workerState
 	ready := func(ctx context.Context) error { return errors.Join(state.ready(ctx), watch.ready(ctx)) }
-	checks := newDoctorOf(cfg).running(state.queue, set)
+	follow := newReloader(reloaderConfig{
+		source: source, first: cfg, log: log, reg: reg,
+		own:  []string{"nats", "redis", "worker", "log", "telemetry", "apps"},
+		live: []string{"apps", "worker.connections", "worker.max_connections", "worker.request_timeout", "worker.max_in_flight"},
+	})
+	checks := follow.checks(func(d *doctor) check { return d.running(state.queue, set) })
 	// The probes answer from before JetStream is reached until the worker has drained.
 	probes, stopProbes := context.WithCancel(context.WithoutCancel(ctx))
 	listens := make(chan net.Addr, 1)
@@ -132,6 +139,13 @@ func runWorkerProcess(ctx context.Context, g *globals, serving func(net.Addr)) e
 			return err
 		}
 		state.reached(streams, f)
+		// What has changed since the start is seen at its first look.
+		follow.prepare = f.prepare
+		following, stopFollowing := context.WithCancel(work)
+		var follower sync.WaitGroup
+		follower.Go(func() { follow.run(following) })
+		defer follower.Wait()
+		defer stopFollowing()
 		if serving != nil {
 			select {
 			case a := <-listens:
