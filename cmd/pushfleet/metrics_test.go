@@ -78,6 +78,7 @@ func registered(t *testing.T) map[string]string {
 
 	reg := newRegistry()
 	newRedisWatch(set, log, reg)
+	newReloader(reloaderConfig{source: config.NewSource("", nil), first: &config.Config{}, log: log, reg: reg})
 	f, err := newFleet(&config.Config{
 		Worker: config.Worker{Name: "w1", Recorder: true, DrainTimeout: time.Second, Connections: 1, MaxConnections: 1},
 		Apps: map[string]config.App{"shop": {BundleID: "com.example.shop", Credentials: []config.Credential{

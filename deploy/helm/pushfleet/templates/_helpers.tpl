@@ -34,8 +34,8 @@ metadata:
   labels:
     {{- include "pushfleet.labels" . | nindent 4 }}
   annotations:
-    # So that a change of the configuration is rolled out.
-    checksum/config: {{ include "pushfleet.config" .root | sha256sum }}
+    # So that a change of the configuration is rolled out. Apps change while a pod runs.
+    checksum/config: {{ omit (include "pushfleet.config" .root | fromYaml) "apps" | toYaml | sha256sum }}
     {{- with .values.podAnnotations }}
     {{- toYaml . | nindent 4 }}
     {{- end }}
