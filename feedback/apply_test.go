@@ -174,7 +174,9 @@ func (c *counted) Buckets(context.Context, string) (int, error) { return 1, nil 
 func (c *counted) Growth(context.Context, string) (store.Growth, error) {
 	return store.Growth{Buckets: 1, Devices: 7}, nil
 }
+
 func (c *counted) ClaimGrowth(context.Context, string, time.Duration) (bool, error) { return true, nil }
+
 func (c *counted) Grow(ctx context.Context, app string) (store.Growth, error) {
 	return c.Growth(ctx, app)
 }

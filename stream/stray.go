@@ -138,13 +138,14 @@ func (s *Streams) RemoveStray(ctx context.Context) error {
 // ReleaseJobs makes room for the stray consumer on a subject of JOBS: the consumer goes
 // that stood there while workers knew the app. It is for subjects that no worker knows.
 func (s *Streams) ReleaseJobs(ctx context.Context, w *Waiting) error {
-	lane, err := job.ParseLane(w.Lane)
-	if err != nil {
-		return nil // it never had one
-	}
-	err = s.js.DeleteConsumer(ctx, Jobs, LaneDurable(w.App, lane))
-	if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
-		return fmt.Errorf("delete consumer of %s: %w", w.Subject, err)
+	for _, lane := range job.Lanes() {
+		if lane.String() != w.Lane {
+			continue
+		}
+		err := s.js.DeleteConsumer(ctx, Jobs, LaneDurable(w.App, lane))
+		if err != nil && !errors.Is(err, jetstream.ErrConsumerNotFound) {
+			return fmt.Errorf("delete consumer of %s: %w", w.Subject, err)
+		}
 	}
 	return nil
 }

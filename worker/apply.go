@@ -22,7 +22,10 @@ type changed struct {
 	gone []*served
 }
 
-var errRemoved = errors.New("worker: the app is not configured any more")
+var (
+	errRemoved  = errors.New("worker: the app is not configured any more")
+	errReplaced = errors.New("worker: the app is configured otherwise")
+)
 
 // ErrStopped is what [Worker.Apply] returns when the worker has stopped.
 var ErrStopped = errors.New("worker: has stopped")
@@ -39,7 +42,7 @@ var ErrStopped = errors.New("worker: has stopped")
 //     to JetStream at once, and its metrics go.
 //
 // It returns when nothing is on its way any more by what was replaced or removed, at the
-// latest after the drain timeout. Then the caller closes the senders that are no part
+// latest after the drain timeout, when what is not sent yet goes back too. Then the caller closes the senders that are no part
 // of apps; what they have not had answers for is as after any lost connection.
 //
 // An error means that nothing has changed: apps that cannot be served, [ErrStopped], or
@@ -86,6 +89,16 @@ func (w *Worker) drainApps(did changed) {
 		case <-timeout.Done():
 			w.log.Warn("drain timeout is over: what an app's former connections have not answered is given up",
 				zap.String("app", e.Name), zap.Int("messages", e.holds()), zap.Duration("drain_timeout", w.cfg.DrainTimeout))
+			w.giveUp(e, errReplaced) // what is not sent goes the new way at once
+		}
+	}
+}
+
+// giveUp stops the sending of what holds an edition and is not sent yet.
+func (w *Worker) giveUp(e *edition, why error) {
+	for _, m := range w.flight.all() {
+		if m.app == e {
+			m.giveUp(why)
 		}
 	}
 }
@@ -145,11 +158,7 @@ func (w *Worker) dismiss(s *served) *edition {
 	s.gone.Store(true)
 	s.stop()
 	last := s.end()
-	for _, m := range w.flight.all() {
-		if m.lane.app == s {
-			m.giveUp(errRemoved)
-		}
-	}
+	w.giveUp(last, errRemoved)
 	return last
 }
 

@@ -246,6 +246,21 @@ func TestApplyWaitsNoLongerThanTheDrainTimeout(t *testing.T) {
 	f.drained()
 }
 
+// What the former connections have not taken by then goes out by the new ones at once.
+func TestReplacedAppGivesBackWhatIsNotSent(t *testing.T) {
+	f := setup(t, nil)
+	stuck := takesNothing{got: make(chan int, 10)}
+	f.apps = []*worker.App{app("shop", stuck)}
+	w := f.start(options{change: func(c *worker.Config) { c.DrainTimeout = 100 * time.Millisecond }})
+	f.publishFor("shop", "stuck", tokens(0, 5)...)
+	if got := <-stuck.got; got != 5 {
+		t.Fatalf("sent: got %d, want 5", got)
+	}
+	f.applied(w, app("shop", f.sender))
+	f.sends(f.sender, 5)
+	f.drained()
+}
+
 // What no worker has known for a while is given up, also if it was served before.
 func TestJobsOfARemovedAppAreGivenUpInTheEnd(t *testing.T) {
 	f := setup(t, nil)
@@ -331,5 +346,32 @@ func TestApplyRefuses(t *testing.T) {
 	w.stop()
 	if err := w.Apply(f.ctx, f.apps); !errors.Is(err, worker.ErrStopped) {
 		t.Errorf("after the end: got %v, want %v", err, worker.ErrStopped)
+	}
+}
+
+// answered is a sender that has had so many answers.
+type answered struct {
+	*sender
+	n uint64
+}
+
+func (a answered) State() apns.State {
+	return apns.State{Connections: 1, Answered: a.n, AnsweredWithin: map[float64]uint64{1: a.n}}
+}
+
+// What the connections before have answered is not compared with what those after have.
+func TestReportOfAnAppThatIsReplaced(t *testing.T) {
+	f := setup(t, nil)
+	wait := f.reports()
+	shop := app("shop", answered{f.sender, 1000})
+	f.apps = []*worker.App{shop}
+	w := f.start(options{change: often})
+	wait("the former connections", func(r *stream.Report) bool { return r.Apps["shop"].Connections == 1 })
+	f.applied(w, app("shop", answered{f.sender, 10}), app("news", f.sender))
+	for range 20 {
+		r := wait("both apps", func(r *stream.Report) bool { return len(r.Apps) == 2 })
+		if got := r.Apps["shop"].APNs; len(got) != 0 {
+			t.Fatalf("answers: got %v, want none: nothing was sent", got)
+		}
 	}
 }

@@ -10,6 +10,8 @@
 // settled. A worker that dies at any point loses nothing, and repeats at most
 // what APNs had not answered and what was answered in the last moments.
 //
+// Apps come and go while a worker runs: see [Worker.Apply].
+//
 // [Policy] is the one table that says what an answer means. Workers are
 // identical and share nothing but JetStream and Redis.
 package worker

@@ -36,7 +36,7 @@ used is refused whole. pushfleet config check looks at it before.
 
 It serves /livez, /readyz and /metrics on worker.listen; /readyz?verbose has what
 pushfleet doctor finds, but for APNs.`,
-		Example: "  pushfleet worker --config pushfleet.yaml\n  kill -HUP $(pidof pushfleet)\n  pushfleet worker -c pushfleet.yaml --log-format json",
+		Example: "  pushfleet worker --config pushfleet.yaml\n  pkill -HUP -f 'pushfleet worker'\n  pushfleet worker -c pushfleet.yaml --log-format json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
 			profiles := senderFlags{cpuProfile: cpuProfile}
