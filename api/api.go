@@ -71,6 +71,9 @@ type Config struct {
 	// [DefaultMaxBatchBytes].
 	MaxBatchBytes int64
 
+	// Dashboard has the page served, at the root and below /page/.
+	Dashboard bool
+
 	Version string                // for the OpenAPI document; empty: dev
 	Logger  *zap.Logger           // nil: none
 	Audit   *zap.Logger           // of what API keys change; nil: none
@@ -170,6 +173,11 @@ func New(cfg Config) (*API, error) {
 		rt := &routes[i]
 		of := m.of(rt.method, rt.path)
 		a.mux.HandleFunc(rt.method+" "+rt.path, func(w http.ResponseWriter, r *http.Request) { a.serve(rt, of, w, r) })
+	}
+	if cfg.Dashboard {
+		if err := a.servePage(); err != nil {
+			return nil, fmt.Errorf("api: %w", err)
+		}
 	}
 	other := &route{method: "any", path: "other", handle: a.noRoute}
 	ofOther := m.of(other.method, other.path)

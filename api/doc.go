@@ -17,7 +17,8 @@
 //   - No answer to a mistake, log line or metric holds a device token or a key.
 //   - A revoked key is refused within [KeyAge], also while Redis is down.
 //   - routes.go, with routes_operators.go, is the one list of routes: the handlers, the metrics and the OpenAPI
-//     document at /openapi.json are made from it.
+//     document at /openapi.json are made from it. Beside it there is only the dashboard's
+//     page (package web), which needs no key: it holds nothing, and asks these routes.
 //
 // Keys are made by [NewKey], kept by package store as a hash, and limited to
 // scopes and apps.

@@ -76,7 +76,8 @@ type API struct {
 	// must have.
 	ClientCAFile string
 
-	Gorush Gorush
+	Dashboard bool // serve the page
+	Gorush    Gorush
 
 	RateLimit     int           // requests a second of one API key; 0: no limit
 	MaxBatchBytes int           // of the body of a batch

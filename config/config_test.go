@@ -23,7 +23,7 @@ func defaults() config.Config {
 			JobsBytes: 16 << 30, OutcomesBytes: 8 << 30, DevicesBytes: 1 << 30, DeadBytes: 2 << 30, CampaignsBytes: 256 << 20,
 		},
 		Redis: config.Redis{Addresses: []string{"127.0.0.1:6379"}, KeepJobs: 24 * time.Hour},
-		API:   config.API{Listen: ":8080", RateLimit: 5000, MaxBatchBytes: 1 << 20, DrainTimeout: 10 * time.Second, Gorush: config.Gorush{MaxNotifications: 100}},
+		API:   config.API{Listen: ":8080", Dashboard: true, RateLimit: 5000, MaxBatchBytes: 1 << 20, DrainTimeout: 10 * time.Second, Gorush: config.Gorush{MaxNotifications: 100}},
 		Worker: config.Worker{
 			Listen: ":9090", MaxInFlight: 20000, StartTimeout: 2 * time.Minute, DrainTimeout: 25 * time.Second,
 			Connections: 2, MaxConnections: 8, RequestTimeout: 30 * time.Second, Recorder: true,
@@ -84,7 +84,7 @@ redis:
   sentinel_username: su
   sentinel_password: sp
   keep_jobs: 48h
-api: {listen: "127.0.0.1:0", cert_file: api.pem, key_file: /abs/api-key.pem, client_ca_file: clients.pem, rate_limit: 0, max_batch_bytes: 65536, drain_timeout: 0s, gorush: {enabled: true, api_key: k, app: shop, max_notifications: 5}}
+api: {listen: "127.0.0.1:0", cert_file: api.pem, key_file: /abs/api-key.pem, client_ca_file: clients.pem, rate_limit: 0, max_batch_bytes: 65536, drain_timeout: 0s, dashboard: false, gorush: {enabled: true, api_key: k, app: shop, max_notifications: 5}}
 worker:
   name: w-1.example
   listen: 127.0.0.1:9091

@@ -122,6 +122,7 @@ func (c *API) fields() []field {
 		{key: "rate_limit", value: integer(&c.RateLimit, 0, 1_000_000), def: "5000", doc: "Requests a second that each API key may make at each process, with bursts of a second's worth. Each device or job of a batch counts as one. 0: without limit."},
 		{key: "max_batch_bytes", value: integer(&c.MaxBatchBytes, 64<<10, 64<<20), def: "1048576", doc: "The most bytes of a batch of registrations or of jobs. One registration may have 65536, one job 786432."},
 		{key: "drain_timeout", value: duration(&c.DrainTimeout, 0, 10*time.Minute), def: "10s", doc: "How long SIGTERM waits for requests that are being answered."},
+		{key: "dashboard", value: boolean(&c.Dashboard), def: "true", doc: "Serve the dashboard at `/`. It shows and does what the API key that is typed into it may."},
 		{key: "gorush", value: nested(&c.Gorush), doc: "`POST /api/push` and `GET /api/stat/app` for callers of gorush."},
 	}
 }

@@ -108,6 +108,7 @@ func runAPIProcess(ctx context.Context, g *globals, serving func(net.Addr)) erro
 		Gorush: settings.Gorush, Fleet: queue, Fuses: queue, DeadLetters: queue, Explainer: queue, KeyStore: set,
 		RateLimit: settings.RateLimit, MaxBatchBytes: int64(cfg.API.MaxBatchBytes),
 		Version: version, Logger: log, Audit: audit, Metrics: reg, Tracer: spans.tracer("api"), Now: day.Now,
+		Dashboard: cfg.API.Dashboard,
 	})
 	if err != nil {
 		return err

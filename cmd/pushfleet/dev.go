@@ -121,7 +121,8 @@ const devSecret = "whsec_cHVzaGZsZWV0IGRldjogbm90IGEgc2VjcmV0" //nolint:gosec //
 
 const devText = `pushfleet runs, with the app "demo". Device tokens and API keys are in memory: they are gone when it stops.
 
-  HTTP API    http://%[7]s (http://%[7]s/openapi.json)
+  dashboard   http://%[7]s/
+  HTTP API    http://%[7]s/openapi.json
   API key     %[8]s
   NATS        %[1]s
   token set   %[2]s
