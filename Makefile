@@ -98,6 +98,7 @@ lint: $(LINT) ## format and lint checks
 	$(LINT) run
 	cd deploy/check && $(LINT) run
 	cd deploy/check-helm && $(LINT) run
+	cd web/check && $(LINT) run
 
 .PHONY: fmt
 fmt: $(LINT) ## format the code
@@ -125,6 +126,10 @@ check-deploy: ## hold the files of deploy to the rules of Docker, Prometheus and
 .PHONY: check-client
 check-client: build ## make a client from the served OpenAPI document, and use it (needs Node and npm)
 	api/client-check/run
+
+.PHONY: check-page
+check-page: ## drive the dashboard in a real Chromium, against a fleet (needs chromium)
+	cd web/check && go test -count 1 -timeout $(TEST_TIMEOUT) ./...
 
 .PHONY: clean
 clean: ## remove what was built
