@@ -29,7 +29,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	goleak.VerifyTestMain(testenv.HoldRedis(m), goleak.IgnoreAnyFunction(testenv.RedisDialing))
+	goleak.VerifyTestMain(provoked{testenv.HoldRedis(m)}, goleak.IgnoreAnyFunction(testenv.RedisDialing))
 }
 
 var _ interface {
@@ -211,6 +211,7 @@ func (f *fixture) hold(r request, a answer) {
 			f.t.Errorf("%s: got %+v, want the status, the request's id, a code and a detail", what, p)
 		}
 		f.secret(what, string(a.text), r)
+		answered.Store(fmt.Sprint(p.Status, " ", p.Code), true)
 	}
 	for _, e := range f.logs.All() {
 		f.secret("log", fmt.Sprint(e.Message, e.ContextMap()), r)
