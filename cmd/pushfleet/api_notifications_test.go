@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -178,12 +180,12 @@ func TestDev(t *testing.T) {
 	})
 	var tried []string
 	for line := range strings.Lines(p.out.String()) {
-		if line = strings.TrimSpace(line); strings.HasPrefix(line, "curl -X PUT") || strings.HasPrefix(line, "curl -H") || strings.HasPrefix(line, "export ") {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "curl -X P") || strings.HasPrefix(line, "curl -H") || strings.HasPrefix(line, "export ") {
 			tried = append(tried, line)
 		}
 	}
-	if len(tried) != 4 {
-		t.Fatalf("got %d commands in %s, want the key, register, send and status", len(tried), p.out)
+	if len(tried) != 5 {
+		t.Fatalf("got %d commands in %s, want the key, register, send, status and gorush's", len(tried), p.out)
 	}
 	run := func(line string) string {
 		t.Helper()
@@ -208,7 +210,51 @@ func TestDev(t *testing.T) {
 		}
 		return nil
 	})
+	if got := run(tried[4]); got != `{"success":"ok","counts":1,"logs":[]}`+"\n" {
+		t.Errorf("gorush: got %s, want it taken", got)
+	}
+	if got := r.documentedProgram(p.out.String()); got != "order-4713-shipped accepted by APNs: true <nil>\n" {
+		t.Errorf("the program of docs/producer.md: got %s, want it accepted", got)
+	}
 	if err := r.stop(p); err != nil {
 		t.Errorf("SIGTERM: %v, want a clean end", err)
 	}
+}
+
+// documentedProgram runs the program of docs/producer.md, which must not need what a
+// producer has no use for, on the NATS server that dev names.
+func (r *rig) documentedProgram(dev string) string {
+	r.t.Helper()
+	root, err := filepath.Abs(filepath.Join("..", ".."))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	text, err := os.ReadFile(filepath.Join(root, "docs", "producer.md"))
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	_, program, _ := strings.Cut(string(text), "```go\n")
+	program, _, _ = strings.Cut(program, "```\n")
+	url := regexp.MustCompile(`nats://[0-9.:]+`)
+	program = url.ReplaceAllString(program, url.FindString(dev))
+	file, overlay := r.write("main.go", program), filepath.Join(r.dir, "overlay.json")
+	// In the module, without being in its tree.
+	if err := os.WriteFile(overlay, fmt.Appendf(nil, `{"Replace":{%q:%q}}`, filepath.Join(root, "documented", "main.go"), file), 0o600); err != nil {
+		r.t.Fatal(err)
+	}
+	tool := func(args ...string) string {
+		cmd := exec.CommandContext(r.ctx, "go", args...)
+		cmd.Dir = root
+		out, err := cmd.CombinedOutput()
+		if err != nil {
+			r.t.Fatalf("go %s: %v: %s", strings.Join(args, " "), err, out)
+		}
+		return string(out)
+	}
+	for dep := range strings.Lines(tool("list", "-overlay", overlay, "-deps", "./documented")) {
+		if strings.Contains(dep, "redis") || strings.Contains(dep, "apns") || strings.Contains(dep, "nats-server") {
+			r.t.Errorf("it needs %swant neither Redis, APNs nor a server", dep)
+		}
+	}
+	return tool("run", "-overlay", overlay, "./documented")
 }

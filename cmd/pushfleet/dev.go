@@ -73,33 +73,40 @@ func runDev(ctx context.Context, g *globals, dir, webhook string, ports localPor
 // serveDev runs a worker and the HTTP API until ctx ends or one of them does, and says
 // what there is once both serve.
 func (l *local) serveDev(ctx context.Context, g *globals, out io.Writer) error {
-	key, err := l.createKey(ctx)
+	key, err := l.createKey(ctx, api.KeyConfig{Name: "dev", Scopes: []api.Scope{api.ScopeAdmin}, AllApps: true})
 	if err != nil {
+		return err
+	}
+	door, err := l.createKey(ctx, api.KeyConfig{Name: "gorush's callers", Scopes: []api.Scope{api.ScopeSend}, Apps: []string{demoApp}})
+	if err != nil {
+		return err
+	}
+	if err := l.openGorush(door); err != nil {
 		return err
 	}
 	own := &globals{configPath: l.configPath, logLevel: g.logLevel, logFormat: g.logFormat}
 	work, ctx := errgroup.WithContext(ctx)
-	ops, door := make(chan net.Addr, 1), make(chan net.Addr, 1)
+	ops, served := make(chan net.Addr, 1), make(chan net.Addr, 1)
 	// What ends without an error was told to; the other one was, too.
 	work.Go(func() error { return runWorkerProcess(ctx, own, func(a net.Addr) { ops <- a }) })
-	work.Go(func() error { return runAPIProcess(ctx, own, func(a net.Addr) { door <- a }) })
+	work.Go(func() error { return runAPIProcess(ctx, own, func(a net.Addr) { served <- a }) })
 	work.Go(func() error {
-		var served [2]net.Addr
-		for i, c := range []chan net.Addr{ops, door} {
+		var at [2]net.Addr
+		for i, c := range []chan net.Addr{ops, served} {
 			select {
-			case served[i] = <-c:
+			case at[i] = <-c:
 			case <-ctx.Done():
 				return nil
 			}
 		}
-		fmt.Fprintf(out, devText, l.nats.URL(), l.redis.Addr(), l.sim.URL(), l.admin, served[0], l.configPath, served[1], key)
+		fmt.Fprintf(out, devText, l.nats.URL(), l.redis.Addr(), l.sim.URL(), l.admin, at[0], l.configPath, at[1], key)
 		return nil
 	})
 	return work.Wait()
 }
 
-// createKey makes an API key for everything.
-func (l *local) createKey(ctx context.Context) (string, error) {
+// createKey makes an API key.
+func (l *local) createKey(ctx context.Context, of api.KeyConfig) (string, error) {
 	cfg, err := l.config()
 	if err != nil {
 		return "", err
@@ -109,7 +116,7 @@ func (l *local) createKey(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer client.Close()
-	text, record, err := api.NewKey(api.KeyConfig{Name: "dev", Scopes: []api.Scope{api.ScopeAdmin}, AllApps: true}, time.Now())
+	text, record, err := api.NewKey(of, time.Now())
 	if err != nil {
 		return "", fmt.Errorf("make API key: %w", err)
 	}
@@ -145,7 +152,12 @@ or with the command line:
 or with the NATS command line:
 
   nats -s %[1]s sub 'push.outcomes.demo.>'
-  nats -s %[1]s pub push.jobs.demo.transactional '{"to":{"users":["ada"]},"notification":{"title":"Hello"}}'
+  nats -s %[1]s pub -J push.jobs.demo.transactional '{"to":{"users":["ada"]},"notification":{"title":"Hello"}}'
+  nats -s %[1]s stream info JOBS
+
+or as gorush's callers do:
+
+  curl -X POST http://%[7]s/api/push -d '{"notifications":[{"tokens":["8f3a55d1c7e04b2296aa31f0d2c4b5e68f3a55d1c7e04b2296aa31f0d2c4b5e6"],"platform":1,"message":"Hello World iOS!"}]}'
 
 Stop with ctrl-c.
 `

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"strings"
 
 	"golang.org/x/sync/errgroup"
 
@@ -97,6 +98,20 @@ func (l *local) addWebhook(url string) error {
 	}
 	_, err = fmt.Fprintf(f, "    webhook: {url: %q, secrets: %s, allow_private: true}\n", url, devSecret)
 	if err = errors.Join(err, f.Close()); err != nil {
+		return fmt.Errorf("write configuration: %w", err)
+	}
+	return nil
+}
+
+// openGorush opens gorush's door in the configuration, to whoever reaches it: callers of
+// gorush bring no key.
+func (l *local) openGorush(key string) error {
+	text, err := os.ReadFile(l.configPath)
+	if err == nil {
+		door := fmt.Sprintf("api:\n  gorush: {enabled: true, app: %s, api_key: %s}\n", demoApp, key)
+		err = os.WriteFile(l.configPath, []byte(strings.Replace(string(text), "api:\n", door, 1)), 0o600)
+	}
+	if err != nil {
 		return fmt.Errorf("write configuration: %w", err)
 	}
 	return nil
