@@ -41,7 +41,7 @@ func (s *Streams) Announce(ctx context.Context, worker string, p Presence) error
 		return fmt.Errorf("encode presence: %w", err)
 	}
 	_, err = s.presence.Put(ctx, SubjectToken(worker), body)
-	if errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) {
+	if errors.Is(err, ErrNoStream) || errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrBucketNotFound) {
 		// It is in memory, and goes with its server.
 		if _, err := s.ensurePresence(ctx); err != nil {
 			return err

@@ -79,8 +79,8 @@ type Streams struct {
 }
 
 // Open checks the server, makes the streams and buckets exist, and returns
-// them. It may run in any number of processes at once. The connection stays the
-// caller's.
+// them. It may run in any number of processes at once. That the bucket of workers'
+// presence cannot be had now is no error. The connection stays the caller's.
 func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Streams, error) {
 	s, err := openJetStream(ctx, nc, cfg)
 	if err != nil {
@@ -103,8 +103,14 @@ func Open(ctx context.Context, nc *nats.Conn, cfg Config) (*Streams, error) {
 	if _, err := s.campaigns.open(ctx); err != nil {
 		return nil, err
 	}
-	if s.presence.kv, err = s.ensurePresence(ctx); err != nil {
+	if kv, err := s.ensurePresence(ctx); err == nil {
+		s.presence.kv = kv
+	} else if ctx.Err() != nil {
 		return nil, err
+	} else {
+		// It is in memory: when most servers of a cluster start anew it takes longest to
+		// come back. Nobody needs it to send, and who announces makes it exist.
+		s.log.Warn("cannot tell yet which workers there are", zap.Error(err))
 	}
 	return s, nil
 }
