@@ -116,6 +116,7 @@ func run(t *testing.T, p plan, bins programs) *verdict {
 	people.setUp(f)
 	roll := newRoll(p.seed)
 	roll.setUp(f)
+	hooked := startBackend(f, p.seed, p.servers)
 	m := newMonkey(f, p.seed, p.during >= long)
 	m.apart = p.apart
 	f.check(f.admin("PUT", "/faults", m.faults(), nil))
@@ -148,7 +149,13 @@ func run(t *testing.T, p plan, bins programs) *verdict {
 		case <-ctx.Done():
 		}
 	}()
+	unwell := make(chan struct{})
+	go func() {
+		defer close(unwell)
+		hooked.run(breaking)
+	}()
 	m.run(breaking)
+	<-unwell
 	<-done
 	<-campaigned
 	f.history.say("all is published")
@@ -159,6 +166,9 @@ func run(t *testing.T, p plan, bins programs) *verdict {
 	stuck := f.await("an empty queue", patience, f.backlog)
 	if stuck == nil {
 		stuck = f.await("the end of all campaigns", patience, c.ended)
+	}
+	if stuck == nil {
+		stuck = f.await("the backend to be told of everything", patience, hooked.drained)
 	}
 	if err := m.failure(); err != nil {
 		t.Errorf("seed %d: %v", p.seed, err)
@@ -177,6 +187,7 @@ func run(t *testing.T, p plan, bins programs) *verdict {
 	f.check(err)
 	v, err = judge(f, l, c, j, newBounding(j, faults, dialed), faults)
 	f.check(err)
+	f.check(v.judgeWebhook(f, l, hooked, faults))
 	if stuck != nil {
 		v.bad("stuck", "%v", stuck)
 	}
@@ -268,6 +279,7 @@ func report(t *testing.T, p plan, v *verdict) {
 		fmt.Fprintf(&text, "  %-48s %d\n", why, v.why[why])
 	}
 	fmt.Fprintf(&text, "outcomes told a second time: %d\ntransactional jobs after a kill with nothing else around it: accepted within %s\n", v.repeated, v.urgent.Round(time.Millisecond))
+	fmt.Fprintln(&text, v.heard)
 	for _, kind := range slices.Sorted(maps.Keys(v.counted)) {
 		fmt.Fprintf(&text, "VIOLATION, %d times: %s\n", v.counted[kind], kind)
 	}

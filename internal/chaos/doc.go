@@ -8,7 +8,7 @@
 //	go test -tags chaos ./internal/chaos -run TestChaos -v -timeout 0 -chaos.for 30m -chaos.seed 7
 //
 // nats-server, redis-server with its append-only file, the APNs simulator with
-// its journal and four workers run as processes on loopback; every link of a
-// worker goes through a proxy of its own. What happens is drawn from the seed;
+// its journal, four workers and two API processes that tell a webhook run as processes
+// on loopback; every link of a worker goes through a proxy of its own. What happens is drawn from the seed;
 // what it meets is not, so a seed repeats the faults and not their outcome.
 package chaos

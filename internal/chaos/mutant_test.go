@@ -44,6 +44,11 @@ var mutants = []struct {
 		new:   "		if m.progress = progress[i]; m.rng != nil {\n			m.progress = store.Progress{Attempts: progress[i].Attempts}\n		}\n",
 		finds: []string{"campaign: sent again, and no fault explains it"},
 	},
+	{
+		name: "strikes off what the webhook refused", file: "feedback/hook.go",
+		old: "		err = m.Nak(h.delay(f))\n", new: "		err = m.Ack()\n",
+		finds: []string{"webhook: an outcome was never taken"},
+	},
 }
 
 // TestMutants runs fleets that break a promise: each must be found out.

@@ -25,7 +25,8 @@ type verdict struct {
 	why                           map[string]int // of bound
 	urgent                        time.Duration  // longest from a clean kill to the acceptance of a transactional job
 	kills                         int
-	repeated                      int // outcomes told a second time
+	repeated                      int    // outcomes told a second time
+	heard                         string // what the backend was told, in a line
 	rows                          []row
 	campaigns                     []campaignRow
 	problems                      []string
