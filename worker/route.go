@@ -107,3 +107,18 @@ func (r *Route) halts(now time.Time) []string {
 	slices.Sort(list)
 	return list
 }
+
+// Notes says, for people, where nothing is sent since APNs refuses it. It is safe for
+// concurrent use.
+func (w *Worker) Notes() []string {
+	var notes []string
+	now := time.Now()
+	for _, app := range w.cfg.Apps {
+		for _, r := range app.Routes {
+			for _, text := range r.halts(now) {
+				notes = append(notes, app.Name+", "+text)
+			}
+		}
+	}
+	return notes
+}

@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -427,6 +428,43 @@ func TestRefusedCredentialStopsTheRoute(t *testing.T) {
 	})
 	if n := len(f.sender.got()); n != 1 {
 		t.Errorf("sent: got %d, want 1: the route is stopped", n)
+	}
+}
+
+// Who looks at a worker is told which credential, and which topic, APNs refuses.
+func TestNotesOfRefusals(t *testing.T) {
+	t.Parallel()
+	for _, tt := range []struct {
+		name   string
+		answer apns.Response
+		want   string
+	}{
+		{"credential", apns.Response{Status: 403, Reason: apns.Forbidden}, "shop, production: nothing is sent: APNs says Forbidden, tried again in "},
+		{"topic", apns.Response{Status: 400, Reason: apns.TopicDisallowed}, "shop, production: nothing is sent for topic com.example.shop: APNs says TopicDisallowed, tried again in "},
+		{
+			"stopped client", apns.Response{Err: fmt.Errorf("%w: %w", apns.ErrNotSent, &apns.RouteError{Reason: apns.InvalidProviderToken})},
+			"shop, production: nothing is sent: APNs says InvalidProviderToken, tried again in ",
+		},
+		{
+			"certificate", apns.Response{Err: fmt.Errorf("%w: %w", apns.ErrNotSent, &apns.RouteError{Cause: errors.New("bad certificate")})},
+			"shop, production: nothing is sent: APNs says apns: route stopped: bad certificate, tried again in ",
+		},
+		{"device token", apns.Response{Status: 400, Reason: apns.BadDeviceToken}, ""},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			f := setup(t, func(*apns.Notification) apns.Response { return tt.answer })
+			w := f.start(options{})
+			f.publish(job.Transactional, newJob("one", token(1)))
+			<-f.sender.seen
+			key := store.JobKey{App: "shop", Lane: job.Transactional, ID: "one"}
+			f.eventually("what was said to be dealt with", func() (string, bool) {
+				p, err := f.set.Progress(f.ctx, []store.JobKey{key})
+				return fmt.Sprintf("%+v %v", p, err), err == nil && (p[0].Complete || !p[0].RetryAt.IsZero())
+			})
+			if got := strings.Join(w.Notes(), "; "); !strings.HasPrefix(got, tt.want) || (got == "") != (tt.want == "") {
+				t.Errorf("notes: got %q, want %q", got, tt.want)
+			}
+		})
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/pushfleet/pushfleet/stream"
@@ -62,5 +63,5 @@ func (s *workerState) notes() []string {
 	if f == nil {
 		return nil
 	}
-	return append(f.fuse.Notes(), f.clock.Notes()...)
+	return slices.Concat(f.fuse.Notes(), f.worker.Notes(), f.clock.Notes())
 }
