@@ -261,8 +261,15 @@ func TestScaling(t *testing.T) {
 		t.Fatalf("KEDA: got %+v, want one trigger for the workers", so.Spec)
 	}
 	trigger := so.Spec.Triggers[0]
-	if trigger.Type != "prometheus" || !strings.Contains(trigger.Metadata["query"], `pushfleet_backlog_notifications{namespace="prod"}`) || trigger.Metadata["threshold"] != "100000" {
-		t.Errorf("KEDA: got trigger %v, want the backlog in notifications", trigger)
+	if trigger.Type != "prometheus" || !strings.Contains(trigger.Metadata["query"], `pushfleet_backlog_notifications{namespace="prod",service="`+worker+`"}`) || trigger.Metadata["threshold"] != "100000" {
+		t.Errorf("KEDA: got trigger %v, want the backlog of this release, in notifications", trigger)
+	}
+	// The label is that of the Service which the ServiceMonitor selects.
+	service, monitor := get[*corev1.Service](t, all, "Service/"+worker), get[*monitoringv1.ServiceMonitor](t, all, "ServiceMonitor/"+worker)
+	for name, value := range monitor.Spec.Selector.MatchLabels {
+		if service.Labels[name] != value {
+			t.Errorf("KEDA: the Service has the label %s=%s, want %s: the monitor would not find it", name, service.Labels[name], value)
+		}
 	}
 	all = made(t, "cpu.yaml")
 	for _, name := range []string{"worker", "api"} {
@@ -273,6 +280,33 @@ func TestScaling(t *testing.T) {
 	}
 	if got := get[*appsv1.Deployment](t, all, "Deployment/"+worker).Spec.Template.Spec.Containers[0].Image; !strings.HasPrefix(got, "registry.example.com/pushfleet@sha256:") {
 		t.Errorf("image: got %s, want the digest", got)
+	}
+}
+
+// Who has other labels says what to ask for.
+func TestScalingByAnotherQuery(t *testing.T) {
+	t.Parallel()
+	v := values(t, filepath.Join(chartDir, "examples", "keda.yaml"))
+	v["worker"].(map[string]any)["keda"].(map[string]any)["query"] = `sum(x{job="y"})`
+	files, err := render(t, v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := false
+	for _, text := range files {
+		objects, err := decode(text)
+		if err != nil {
+			continue // notes
+		}
+		if so, ok := objects["ScaledObject/push-pushfleet-worker"].(*kedav1alpha1.ScaledObject); ok {
+			found = true
+			if got := so.Spec.Triggers[0].Metadata["query"]; got != `sum(x{job="y"})` {
+				t.Errorf("query: got %s, want the values'", got)
+			}
+		}
+	}
+	if !found {
+		t.Error("got no ScaledObject")
 	}
 }
 
