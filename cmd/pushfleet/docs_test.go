@@ -327,3 +327,59 @@ func TestDocsMistakes(t *testing.T) {
 		t.Error("registration: got no error")
 	}
 }
+
+// link is one of a page to another file of the repository.
+var link = regexp.MustCompile(`\]\(([^)#:\s]+)(#[^)\s]*)?\)`)
+
+// Links between pages lead somewhere, and the README names every page.
+func TestDocsLinks(t *testing.T) {
+	t.Parallel()
+	pages, err := filepath.Glob("../../docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := make(map[string]bool)
+	for _, page := range append(pages, "../../README.md", "../../CONTRIBUTING.md") {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range link.FindAllStringSubmatch(string(text), -1) {
+			to := filepath.Join(filepath.Dir(page), m[1])
+			target, err := os.Stat(to)
+			if err != nil {
+				t.Errorf("%s: link to %s: %v", page, m[1], err)
+				continue
+			}
+			if m[2] != "" && !target.IsDir() && !hasHeading(t, to, m[2][1:]) {
+				t.Errorf("%s: link to %s%s: it has no such heading", page, m[1], m[2])
+			}
+			if filepath.Base(page) == "README.md" {
+				named[to] = true
+			}
+		}
+	}
+	for _, page := range pages {
+		if !named[page] {
+			t.Errorf("README.md does not name %s", page)
+		}
+	}
+}
+
+// hasHeading reports whether a page has a heading with an anchor, as GitHub makes them.
+func hasHeading(t *testing.T, page, anchor string) bool {
+	t.Helper()
+	text, err := os.ReadFile(page)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		if heading := strings.TrimLeft(line, "#"); heading != line {
+			name := regexp.MustCompile(`[^\p{L}\p{N} _-]`).ReplaceAllString(strings.ToLower(strings.TrimSpace(heading)), "")
+			if strings.ReplaceAll(name, " ", "-") == anchor {
+				return true
+			}
+		}
+	}
+	return false
+}
