@@ -41,6 +41,42 @@ dev: ## run the whole fleet in one process on fixed ports
 build: ## build bin/pushfleet: static, reproducible
 	$(BUILD) -o $(BIN)/pushfleet ./cmd/pushfleet
 
+# What a release has.
+PLATFORMS ?= linux/amd64 linux/arm64 darwin/arm64
+DIST      ?= $(CURDIR)/dist
+IMAGE     ?= ghcr.io/pushfleet/pushfleet
+# IMAGE_OUTPUT=--push sends it to a registry.
+IMAGE_OUTPUT ?= --output type=oci,dest=$(DIST)/pushfleet-$(VERSION)-image.tar
+
+SHA256 := $(shell command -v sha256sum || echo shasum -a 256)
+# with runs a command for each platform: GOOS, GOARCH, and the name of its binary.
+with = set -e; for platform in $(PLATFORMS); do \
+	export GOOS=$${platform%/*} GOARCH=$${platform\#*/}; name=pushfleet-$(VERSION)-$$GOOS-$$GOARCH; $(1); done
+
+.PHONY: dist
+dist: ## release: static binaries of all platforms, licences and checksums in dist/ (VERSION PLATFORMS DIST)
+	@rm -rf $(DIST) && mkdir -p $(DIST)
+	@$(call with,echo $$name; $(BUILD) -o $(DIST)/$$name ./cmd/pushfleet)
+	@deploy/release/licenses $(PLATFORMS) > $(DIST)/LICENSES
+	@cd $(DIST) && $(SHA256) pushfleet-* LICENSES > SHA256SUMS
+
+.PHONY: sbom
+sbom: ## release: a bill of materials (CycloneDX) for each platform in dist/
+	@mkdir -p $(BIN) $(DIST)
+	cd deploy/release && go build -o $(BIN)/cyclonedx-gomod github.com/CycloneDX/cyclonedx-gomod/cmd/cyclonedx-gomod
+	@$(call with,CGO_ENABLED=0 GOFLAGS=-tags=timetzdata $(BIN)/cyclonedx-gomod app -json -licenses -std -noserial -notimestamp \
+		-main cmd/pushfleet -output $(DIST)/$$name.cdx.json .)
+
+.PHONY: images
+images: ## release: the image for linux/amd64 and linux/arm64 (needs docker buildx; IMAGE IMAGE_OUTPUT)
+	@mkdir -p $(DIST)
+	docker buildx build --platform linux/amd64,linux/arm64 --file deploy/Dockerfile --sbom=true --provenance=mode=max \
+		--build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD) --tag $(IMAGE):$(VERSION) $(IMAGE_OUTPUT) .
+
+.PHONY: check-release
+check-release: ## see that equal sources make equal bytes, and what is in them (FRESH=1 without a cache)
+	cd deploy/release && go test -timeout 30m ./... $(if $(FRESH),-fresh)
+
 .PHONY: test
 test: ## all tests, with the race detector
 	go test -race -timeout $(TEST_TIMEOUT) ./...
@@ -99,6 +135,7 @@ lint: $(LINT) ## format and lint checks
 	cd deploy/check && $(LINT) run
 	cd deploy/check-helm && $(LINT) run
 	cd web/check && $(LINT) run
+	cd deploy/release && $(LINT) run
 
 .PHONY: fmt
 fmt: $(LINT) ## format the code

@@ -442,11 +442,13 @@ func TestNotesOfRefusals(t *testing.T) {
 		{"credential", apns.Response{Status: 403, Reason: apns.Forbidden}, "shop, production: nothing is sent: APNs says Forbidden, tried again in "},
 		{"topic", apns.Response{Status: 400, Reason: apns.TopicDisallowed}, "shop, production: nothing is sent for topic com.example.shop: APNs says TopicDisallowed, tried again in "},
 		{
-			"stopped client", apns.Response{Err: fmt.Errorf("%w: %w", apns.ErrNotSent, &apns.RouteError{Reason: apns.InvalidProviderToken})},
+			"stopped client",
+			apns.Response{Err: fmt.Errorf("%w: %w", apns.ErrNotSent, &apns.RouteError{Reason: apns.InvalidProviderToken})},
 			"shop, production: nothing is sent: APNs says InvalidProviderToken, tried again in ",
 		},
 		{
-			"certificate", apns.Response{Err: fmt.Errorf("%w: %w", apns.ErrNotSent, &apns.RouteError{Cause: errors.New("bad certificate")})},
+			"certificate",
+			apns.Response{Err: fmt.Errorf("%w: %w", apns.ErrNotSent, &apns.RouteError{Cause: errors.New("bad certificate")})},
 			"shop, production: nothing is sent: APNs says apns: route stopped: bad certificate, tried again in ",
 		},
 		{"device token", apns.Response{Status: 400, Reason: apns.BadDeviceToken}, ""},
