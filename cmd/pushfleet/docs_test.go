@@ -285,6 +285,7 @@ func checkCommand(line string) error {
 	line, _, _ = strings.Cut(line, " #")
 	line, _, _ = strings.Cut(line, " > ")
 	line, _, _ = strings.Cut(line, " | ")
+	line, _, _ = strings.Cut(line, " || ")
 	var args []string
 	for _, word := range words.FindAllString(line, -1)[1:] {
 		args = append(args, strings.Trim(word, `"'`))
