@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -425,4 +426,63 @@ func TestReloadsLeaveNothingBehind(t *testing.T) {
 	r.accepts("rotated", stop())
 	r.connected("rotated", 1)
 	r.connected("comes", 0)
+}
+
+// The API takes an app, an environment and a rate without a restart, and refuses what it
+// cannot use.
+func TestAPIReloads(t *testing.T) {
+	addr := "127.0.0.1:" + freePort(t)
+	r := newAPIRig(t, "api: {listen: "+addr+"}")
+	base := "http://" + addr
+	text, err := os.ReadFile(r.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := r.start(nil, filepath.Join(r.bin, "pushfleet"), "api", "-c", r.config)
+	r.until("the API", func() error { _, err := r.get(base + "/readyz"); return err })
+	key := r.key("--app", "shop", "--scope", "devices")
+	all := r.key("--all-apps", "--scope", "admin")
+	register := func(app, key string) (int, string) {
+		return r.http(http.DefaultClient, http.MethodPut, base+"/v1/apps/"+app+"/devices/0a0b0c0d", key, "{}")
+	}
+	if got, text := register("news", all); got != http.StatusNotFound {
+		t.Fatalf("before the app is there: got %d %s, want 404", got, text)
+	}
+	more := strings.ReplaceAll(string(text), "listen: ", "rate_limit: 1, listen: ") +
+		"  news: {bundle_id: com.example.news, environment: sandbox, key: {path: pushfleet.yaml, key_id: SIM0000001, team_id: SIMTEAM001}}\n"
+	if err := os.WriteFile(r.config, []byte(more), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r.until("the app", func() error {
+		if got, text := register("news", all); got != http.StatusOK {
+			return fmt.Errorf("got %d %s", got, text)
+		}
+		return nil
+	})
+	_, _ = register("shop", key)
+	if got, text := register("shop", key); got != http.StatusTooManyRequests {
+		t.Errorf("second request at 1/s: got %d %s, want 429", got, text)
+	}
+	if err := os.WriteFile(r.config, []byte("apps: {}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	r.until("the refusal", func() error {
+		verbose, err := r.get(base + "/readyz?verbose")
+		if err == nil && !strings.Contains(string(verbose), "none is configured, so there is nothing to serve") {
+			err = fmt.Errorf("got %s", verbose)
+		}
+		return err
+	})
+	r.until("the rate to let it through", func() error {
+		if got, text := register("news", all); got != http.StatusOK {
+			return fmt.Errorf("got %d %s", got, text)
+		}
+		return nil
+	})
+	if err := r.stop(p); err != nil {
+		t.Errorf("api: %v, want a clean end", err)
+	}
 }
