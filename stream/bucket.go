@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -87,14 +90,6 @@ func (b *bucket) Purge(ctx context.Context, key string, opts ...jetstream.KVDele
 	return kv.Purge(ctx, key, opts...)
 }
 
-func (b *bucket) Keys(ctx context.Context) ([]string, error) {
-	kv, err := b.open(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return kv.Keys(ctx)
-}
-
 func (b *bucket) Watch(ctx context.Context, keys string, opts ...jetstream.WatchOpt) (jetstream.KeyWatcher, error) {
 	kv, err := b.open(ctx)
 	if err != nil {
@@ -109,4 +104,66 @@ func (b *bucket) History(ctx context.Context, key string, opts ...jetstream.Watc
 		return nil, err
 	}
 	return kv.History(ctx, key, opts...)
+}
+
+// all returns the entry of each key that matches, as it is or was since the call, those
+// that say that a key was deleted too. A watch alone passes over what changes while it
+// tells what there is, and so does [jetstream.KeyValue]'s Keys: it says that this was all
+// before the newer entry has come (observed: nats.go 1.55). So the keys are counted, and
+// what has not come is read.
+func (b *bucket) all(ctx context.Context, keys string) ([]jetstream.KeyValueEntry, error) {
+	newest, err := b.watched(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	st, err := b.js.Stream(ctx, "KV_"+b.name)
+	if err != nil {
+		return nil, fmt.Errorf("ask for bucket %s: %w", b.name, err)
+	}
+	prefix := "$KV." + b.name + "."
+	info, err := st.Info(ctx, jetstream.WithSubjectFilter(prefix+keys))
+	if err != nil {
+		return nil, fmt.Errorf("count keys of bucket %s: %w", b.name, err)
+	}
+	for subject := range info.State.Subjects {
+		key := strings.TrimPrefix(subject, prefix)
+		if newest[key] != nil {
+			continue
+		}
+		entry, err := b.Get(ctx, key)
+		if errors.Is(err, jetstream.ErrKeyNotFound) {
+			continue // deleted meanwhile
+		}
+		if err != nil {
+			return nil, fmt.Errorf("read key %s: %w", key, err)
+		}
+		newest[key] = entry
+	}
+	return slices.Collect(maps.Values(newest)), nil
+}
+
+// watched returns what a watch of keys tells at first, by key.
+func (b *bucket) watched(ctx context.Context, keys string) (map[string]jetstream.KeyValueEntry, error) {
+	watch, err := b.Watch(ctx, keys)
+	if err != nil {
+		return nil, err
+	}
+	defer stopWatch(watch)
+	newest := make(map[string]jetstream.KeyValueEntry)
+	for {
+		select {
+		case entry, ok := <-watch.Updates():
+			switch {
+			case !ok && ctx.Err() != nil:
+				return nil, context.Cause(ctx)
+			case !ok:
+				return nil, errWatchEnded
+			case entry == nil:
+				return newest, nil
+			}
+			newest[entry.Key()] = entry
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
 }

@@ -161,17 +161,18 @@ func (s *Streams) Campaigns(ctx context.Context, app string) ([]campaign.Status,
 	if app != "" && !ValidName(app) {
 		return nil, fmt.Errorf("list campaigns: app %q: must be letters, digits, '-' and '_'", app)
 	}
-	var list []campaign.Status
-	reading, stop := context.WithCancel(ctx)
-	defer stop()
-	err := s.watchCampaigns(reading, cmp.Or(app, "*")+".*", func(st campaign.Status, _ uint64) {
-		list = append(list, st)
-	}, stop, jetstream.IgnoreDeletes())
-	switch {
-	case err != nil:
+	entries, err := s.campaigns.all(ctx, cmp.Or(app, "*")+".*")
+	if err != nil {
 		return nil, fmt.Errorf("list campaigns: %w", err)
-	case ctx.Err() != nil:
-		return nil, fmt.Errorf("list campaigns: %w", context.Cause(ctx))
+	}
+	var list []campaign.Status
+	for _, entry := range entries {
+		switch st, err := parseCampaign(entry); {
+		case err != nil:
+			s.passesOver(err)
+		case st.Revision != 0:
+			list = append(list, st)
+		}
 	}
 	slices.SortFunc(list, func(a, b campaign.Status) int {
 		return cmp.Or(b.CreatedAt.Compare(a.CreatedAt), strings.Compare(a.App, b.App), strings.Compare(a.ID, b.ID))
@@ -263,7 +264,7 @@ func (s *Streams) WatchCampaigns(ctx context.Context, changed func(st campaign.S
 	}
 	seen := before
 	ids := make(map[string]string) // by key: a deleted entry does not say its id
-	err = s.watchCampaigns(ctx, "*.*", func(st campaign.Status, revision uint64) {
+	err = s.watchCampaigns(ctx, func(st campaign.Status, revision uint64) {
 		// The first ones come in the order of their revisions, but up to the one of
 		// before all of them make one picture.
 		seen = max(seen, revision)
@@ -286,11 +287,11 @@ func (s *Streams) WatchCampaigns(ctx context.Context, changed func(st campaign.S
 	return nil
 }
 
-// watchCampaigns calls changed with what a watch of keys tells, and ready once it has
+// watchCampaigns calls changed with what a watch tells, and ready once it has
 // told all that there was, until ctx ends. Of a deleted entry ID is what [SubjectToken]
 // made of it.
-func (s *Streams) watchCampaigns(ctx context.Context, keys string, changed func(st campaign.Status, revision uint64), ready func(), opts ...jetstream.WatchOpt) error {
-	watch, err := s.campaigns.Watch(ctx, keys, opts...)
+func (s *Streams) watchCampaigns(ctx context.Context, changed func(st campaign.Status, revision uint64), ready func()) error {
+	watch, err := s.campaigns.Watch(ctx, "*.*")
 	if err != nil {
 		if ctx.Err() != nil {
 			return nil
@@ -311,8 +312,8 @@ func (s *Streams) watchCampaigns(ctx context.Context, keys string, changed func(
 				continue
 			}
 			st, err := parseCampaign(entry)
-			if err != nil { // not ours, and no reason to stop all the others
-				s.log.Warn("passes over an entry that cannot be read", zap.String("bucket", campaignsBucket), zap.Error(err))
+			if err != nil {
+				s.passesOver(err)
 				continue
 			}
 			changed(st, entry.Revision())
@@ -320,6 +321,11 @@ func (s *Streams) watchCampaigns(ctx context.Context, keys string, changed func(
 			return nil
 		}
 	}
+}
+
+// passesOver tells of an entry that is not ours: no reason to stop all the others.
+func (s *Streams) passesOver(err error) {
+	s.log.Warn("passes over an entry that cannot be read", zap.String("bucket", campaignsBucket), zap.Error(err))
 }
 
 // stopWatch ends a watch. What it still wants to tell must be taken from it, or its

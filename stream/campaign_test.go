@@ -725,3 +725,46 @@ func TestNewCampaign(t *testing.T) {
 		t.Errorf("of other content: got %v, want %v", err, stream.ErrCampaignExists)
 	}
 }
+
+// A campaign that changes while all are listed is in the list: what was listed before its
+// change and what came after are one picture.
+func TestListOfCampaignsThatChange(t *testing.T) {
+	t.Parallel()
+	js := testenv.NewJetStream(t)
+	ctx := t.Context()
+	ids := []string{"autumn", "spring", "summer", "winter"}
+	for _, id := range ids {
+		create(t, js.Streams, newCampaign("shop", id))
+	}
+	changing, stop := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer func() { stop(); wg.Wait() }()
+	for _, id := range ids[1:] {
+		wg.Go(func() {
+			for n := 1; changing.Err() == nil; n++ {
+				_, err := js.ChangeCampaign(changing, "shop", id, func(st *campaign.Status) error {
+					st.Ranges = n
+					return nil
+				})
+				if err != nil && changing.Err() == nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	for range 300 {
+		list, err := js.Campaigns(ctx, "shop")
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := make([]string, 0, len(ids))
+		for i := range list {
+			got = append(got, list[i].ID)
+		}
+		slices.Sort(got)
+		if !slices.Equal(got, ids) {
+			t.Fatalf("got %v, want each of %v once", got, ids)
+		}
+	}
+}

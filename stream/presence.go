@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -75,28 +77,22 @@ func (s *Streams) Leave(ctx context.Context, worker string) error {
 
 // Present returns what all living workers have announced.
 func (s *Streams) Present(ctx context.Context) ([]Presence, error) {
-	keys, err := s.presence.Keys(ctx)
-	if errors.Is(err, jetstream.ErrNoKeysFound) {
-		return nil, nil
-	}
+	entries, err := s.presence.all(ctx, "*")
 	if err != nil {
 		return nil, fmt.Errorf("list workers: %w", err)
 	}
 	var present []Presence
-	for _, key := range keys {
-		entry, err := s.presence.Get(ctx, key)
-		if errors.Is(err, jetstream.ErrKeyNotFound) {
+	for _, entry := range entries {
+		if entry.Operation() != jetstream.KeyValuePut {
 			continue
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read worker %s: %w", key, err)
 		}
 		var p Presence
 		if err := json.Unmarshal(entry.Value(), &p); err != nil {
-			return nil, fmt.Errorf("read worker %s: %w", key, err)
+			return nil, fmt.Errorf("read worker %s: %w", entry.Key(), err)
 		}
-		p.Name = cmp.Or(p.Name, key)
+		p.Name = cmp.Or(p.Name, entry.Key())
 		present = append(present, p)
 	}
+	slices.SortFunc(present, func(a, b Presence) int { return strings.Compare(a.Name, b.Name) })
 	return present, nil
 }

@@ -1,10 +1,12 @@
 package stream
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -104,33 +106,27 @@ func (s *Streams) SetFuse(ctx context.Context, f Fuse) (Fuse, error) {
 
 // Fuses reads every fuse that has an entry, those that are not tripped too.
 func (s *Streams) Fuses(ctx context.Context) ([]Fuse, error) {
-	watch, err := s.state.Watch(ctx, "fuse.*.*", jetstream.IgnoreDeletes())
+	entries, err := s.state.all(ctx, "fuse.*.*")
 	if err != nil {
 		return nil, fmt.Errorf("list fuses: %w", err)
 	}
-	defer watch.Stop() //nolint:errcheck // it has told all that it was asked for
 	var fuses []Fuse
-	for {
-		select {
-		case entry, ok := <-watch.Updates():
-			if !ok {
-				return nil, fmt.Errorf("list fuses: %w", errWatchEnded)
-			}
-			if entry == nil { // all that there was
-				return fuses, nil
-			}
-			f, err := parseFuse(entry)
-			if errors.Is(err, errForeignKey) {
-				continue
-			}
-			if err != nil {
-				return nil, err
-			}
+	for _, entry := range entries {
+		f, err := parseFuse(entry)
+		if errors.Is(err, errForeignKey) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if f.Revision != 0 {
 			fuses = append(fuses, f)
-		case <-ctx.Done():
-			return nil, fmt.Errorf("list fuses: %w", context.Cause(ctx))
 		}
 	}
+	slices.SortFunc(fuses, func(a, b Fuse) int {
+		return cmp.Or(strings.Compare(a.App, b.App), cmp.Compare(a.Environment, b.Environment))
+	})
+	return fuses, nil
 }
 
 // WatchFuses calls changed with every fuse that has an entry, and again whenever
