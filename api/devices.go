@@ -188,14 +188,19 @@ func (a *API) deleteDevice(c *call) (int, any, *Problem) {
 // readsAtOnce is how many devices of a user are read at the same time.
 const readsAtOnce = 8
 
+// checkID checks what can be no id of a user or an install.
+func checkID(name, id string, f *faults) {
+	if len(id) > device.MaxIDBytes {
+		f.add(name, "must be at most %d bytes, got %d", device.MaxIDBytes, len(id))
+	} else if !utf8.ValidString(id) {
+		f.add(name, "must be UTF-8")
+	}
+}
+
 func (a *API) getUserDevices(c *call) (int, any, *Problem) {
 	user := c.r.PathValue("user")
 	var f faults
-	if len(user) > device.MaxIDBytes {
-		f.add("{user}", "must be at most %d bytes, got %d", device.MaxIDBytes, len(user))
-	} else if !utf8.ValidString(user) {
-		f.add("{user}", "must be UTF-8")
-	}
+	checkID("{user}", user, &f)
 	if f.any() {
 		return 0, nil, invalid(&f)
 	}

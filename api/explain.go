@@ -59,6 +59,8 @@ func (c *call) question(f *faults) *explain.Question {
 	if given != 1 {
 		f.add("", "must have exactly one of the parameters user, install, token")
 	}
+	checkID("{user}", q.User, f)
+	checkID("{install}", q.Install, f)
 	if text := query.Get("token"); text != "" {
 		var err error
 		if q.Token, err = device.ParseToken(text); err != nil {

@@ -123,11 +123,13 @@ func TestExplainRefused(t *testing.T) {
 	f := setup(t, func(c *api.Config) { c.Explainer = noExplainer{} })
 	const which, who = ": must have exactly one of the parameters job, campaign", ": must have exactly one of the parameters user, install, token"
 	for query, want := range map[string][]string{
-		"":                                    {which, who},
-		"job=a&campaign=b&user=ada":           {which},
-		"job=a&user=ada&install=i":            {who},
-		"job=a&token=xyz":                     {"{token}: device token has an odd number of hex digits"},
-		"job=a&user=ada&lane=fast&since=soon": {"{lane}: must be transactional or bulk", "{since}: must be a duration such as 36h or 7d"},
+		"":                                       {which, who},
+		"job=a&campaign=b&user=ada":              {which},
+		"job=a&user=ada&install=i":               {who},
+		"job=a&token=xyz":                        {"{token}: device token has an odd number of hex digits"},
+		"job=a&user=ada&lane=fast&since=soon":    {"{lane}: must be transactional or bulk", "{since}: must be a duration such as 36h or 7d"},
+		"job=a&user=" + strings.Repeat("x", 257): {"{user}: must be at most 256 bytes, got 257"},
+		"job=a&install=%ff":                      {"{install}: must be UTF-8"},
 	} {
 		p := into[api.Problem](t, f.want(422, request{method: "GET", path: "/v1/apps/shop/explain?" + query}))
 		got := faultsOf(p.Errors)
