@@ -137,9 +137,9 @@ type eventWriter struct {
 	err      error // nil: the caller is still there
 }
 
-// begin sends the headers. The server's own deadlines are for requests that end.
+// begin sends the headers. The server's own deadline for reading is over once the request is
+// read (observed: Go 1.26, net/http, startBackgroundRead); the one for writing is moved in send.
 func (e *eventWriter) begin() {
-	_ = e.control.SetReadDeadline(time.Time{}) // the server would end the request at it; where it cannot be set there is none
 	h := e.w.Header()
 	h.Set("Content-Type", contentTypeEvents)
 	h.Set("Cache-Control", "no-store")
