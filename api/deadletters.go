@@ -273,5 +273,5 @@ func (ch *DeadLetterChoice) described() string {
 	if ch.All {
 		words = append(words, "all=true")
 	}
-	return hideTokens(strings.Join(words, " "))
+	return HideTokens(strings.Join(words, " "))
 }

@@ -192,6 +192,13 @@ func TestDeadLetter(t *testing.T) {
 	if strings.Contains(*short.Body, token(1)) || !strings.Contains(*short.Body, token(1)[:6]+"…") || !strings.Contains(*full.Body, token(1)) || !strings.Contains(full.Reason, strings.ToUpper(token(1))) {
 		t.Errorf("body: got %s and in full %s, want the device token in the second alone", *short.Body, *full.Body)
 	}
+	// Counts are cut: a device token that is cut in two is hidden as well.
+	m.bury("shop", `{}`, stream.Letter{Reason: strings.Repeat("why ", 10) + token(3)})
+	for _, what := range []string{"redrive", "purge"} {
+		if got := m.do(what, `{"sequences":[4],"dry_run":true}`); got.Reasons[0].Reason != strings.Repeat("why ", 10)+token(3)[:6]+"…" {
+			t.Errorf("%s: got the reason %q, want the device token shortened", what, got.Reasons[0].Reason)
+		}
+	}
 	if noText := get("/2"); *noText.Body != "(not text: shown in full only)" || noText.Bytes != len(token(2))+2 {
 		t.Errorf("no text: got %d bytes, %q", noText.Bytes, *noText.Body)
 	}

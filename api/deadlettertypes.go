@@ -56,7 +56,7 @@ func DeadLetterOf(l *stream.DeadLetter, now time.Time, full bool) DeadLetter {
 		Cut: l.Cut, Bytes: l.Bytes, RedriveID: l.RedriveID, Refusal: l.Refusal(now),
 	}
 	if !full {
-		out.Reason = hideTokens(out.Reason)
+		out.Reason = HideTokens(out.Reason)
 	}
 	return out
 }
@@ -70,10 +70,10 @@ func WholeDeadLetterOf(l *stream.DeadLetter, now time.Time, full bool) DeadLette
 		out.Headers[name] = slices.Clone(values)
 	}
 	if !full {
-		body = hideTokens(body)
+		body = HideTokens(body)
 		for _, values := range out.Headers {
 			for i := range values {
-				values[i] = hideTokens(values[i])
+				values[i] = HideTokens(values[i])
 			}
 		}
 	}
@@ -107,8 +107,9 @@ func bodyText(body []byte, full bool) string {
 // be a device token: UUIDs are shorter.
 const tokenBytes = 20
 
-// hideTokens shortens what may be a device token.
-func hideTokens(text string) string {
+// HideTokens shortens what may be a device token to six digits. What is cut before may keep
+// more of one: cut afterwards.
+func HideTokens(text string) string {
 	var out strings.Builder
 	for i := 0; i < len(text); {
 		end := hexEnd(text, i)
@@ -197,7 +198,7 @@ type DeadLetterCount struct {
 func countsOf(t *stream.DeadTally) []DeadLetterCount {
 	out := []DeadLetterCount{}
 	for _, n := range t.Counts() {
-		out = append(out, DeadLetterCount{Reason: hideTokens(n.Reason), Letters: n.Letters, Recipients: n.Recipients})
+		out = append(out, DeadLetterCount{Reason: n.Reason, Letters: n.Letters, Recipients: n.Recipients})
 	}
 	return out
 }

@@ -159,7 +159,7 @@ func (a *API) redriveDeadLetters(c *call) (int, any, *Problem) {
 				w.out.Again++
 			}
 		}
-		w.goes.Add(l, l.Reason)
+		w.goes.Add(l, HideTokens(l.Reason))
 		if len(w.targets) < stream.DeadCounts {
 			w.targets[l.Subject] = true
 		}
@@ -190,7 +190,7 @@ func (a *API) purgeDeadLetters(c *call) (int, any, *Problem) {
 			}
 		}
 		w.last = l.Sequence
-		w.goes.Add(l, l.Reason)
+		w.goes.Add(l, HideTokens(l.Reason))
 		return nil
 	})
 	if err == nil && atOnce && w.last > 0 && !w.choice.DryRun {

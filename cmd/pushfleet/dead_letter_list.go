@@ -27,6 +27,9 @@ func newDeadLetterList(g *globals) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List dead letters, oldest first",
+		Long: `list prints dead letters, oldest first, without their bodies. Long rows of hex
+digits in a reason, as device tokens are, are shortened to six digits; show --full
+shows them.`,
 		Example: `  pushfleet dead-letter list --app shop --newer-than 24h
   pushfleet dead-letter list --reason PayloadTooLarge --limit 0 --output json`,
 		Args: cobra.NoArgs,
@@ -87,7 +90,7 @@ func listLetters(ctx context.Context, d *stream.DeadLetters, s *selection, limit
 }
 
 func printLetterJSON(out io.Writer, l *stream.DeadLetter, first bool) error {
-	text, err := json.MarshalIndent(api.DeadLetterOf(l, time.Now(), true), "  ", "  ")
+	text, err := json.MarshalIndent(api.DeadLetterOf(l, time.Now(), false), "  ", "  ")
 	if err != nil {
 		return fmt.Errorf("print: %w", err)
 	}
@@ -112,7 +115,7 @@ func printLetterRow(out io.Writer, l *stream.DeadLetter, first bool) {
 		recipients = strconv.Itoa(l.Recipients)
 	}
 	fmt.Fprintf(out, row, l.Sequence, l.App, l.GivenUp().UTC().Format(time.DateTime), recipients, l.Attempts,
-		printable(cmp.Or(l.Root, l.ID, "-")), shorten(l.Reason, stream.DeadCountReason))
+		printable(cmp.Or(l.Root, l.ID, "-")), shorten(api.HideTokens(l.Reason), stream.DeadCountReason))
 }
 
 // shorten cuts text to so many bytes, and leaves what a terminal can show.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pushfleet/pushfleet/api"
 	"github.com/pushfleet/pushfleet/stream"
 )
 
@@ -83,7 +84,7 @@ func (r *redriving) run(ctx context.Context, d *stream.DeadLetters, in io.Reader
 			stays.Add(l, "stays: "+why)
 			return nil
 		}
-		goes.Add(l, l.Reason)
+		goes.Add(l, api.HideTokens(l.Reason))
 		total += weight(l)
 		if len(targets) < stream.DeadCounts {
 			targets[l.Subject] = true
@@ -263,7 +264,7 @@ func (p *purging) run(ctx context.Context, d *stream.DeadLetters, in io.Reader, 
 	var meant stream.DeadTally
 	last := uint64(0)
 	err := d.Each(ctx, &p.DeadSelection, func(l *stream.DeadLetter) error {
-		meant.Add(l, l.Reason)
+		meant.Add(l, api.HideTokens(l.Reason))
 		last = max(last, l.Sequence)
 		return nil
 	})

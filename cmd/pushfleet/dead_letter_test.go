@@ -226,6 +226,8 @@ func TestDeadLettersThatStay(t *testing.T) {
 	put("shop", stream.HeaderSubject, stream.DevicesSubject("shop"), stream.HeaderReason, "device")
 	put("shop", stream.HeaderSubject, bulk, stream.HeaderReason, "late", stream.HeaderExpires, time.Now().Add(-time.Hour).Format(time.RFC3339Nano))
 	put("ghost", stream.HeaderSubject, stream.JobsSubject("ghost", job.Bulk), stream.HeaderReason, "unknown app")
+	hex := strings.Repeat("0a1b2c3d", 8)
+	put("shop", stream.HeaderSubject, stream.DevicesSubject("shop"), stream.HeaderReason, strings.Repeat("why ", 10)+hex)
 	put("shop", stream.HeaderSubject, bulk, stream.HeaderReason, "evil \x1b[2J "+strings.Repeat("x", 300))
 
 	r.want(0, []string{"dead-letter", "redrive", "--all", "--dry-run"}, "no worker is running", "2 letters to redrive",
@@ -233,7 +235,12 @@ func TestDeadLettersThatStay(t *testing.T) {
 	if out := r.want(0, []string{"dead-letter", "list"}); strings.Contains(out, "\x1b") || strings.Contains(out, strings.Repeat("x", 100)) {
 		t.Errorf("list: got %q, want reasons that a terminal can show, shortened", out)
 	}
-	if out := r.want(0, []string{"dead-letter", "show", "5"}); strings.Contains(out, "\x1b") {
+	for _, args := range [][]string{{"list"}, {"list", "--output", "json"}, {"purge", "--all", "--dry-run"}} {
+		if out := r.want(0, append([]string{"dead-letter"}, args...), "why 0a1b2c…"); strings.Contains(out, hex[:12]) {
+			t.Errorf("%v: got %s, want the device token shortened", args, out)
+		}
+	}
+	if out := r.want(0, []string{"dead-letter", "show", "6"}); strings.Contains(out, "\x1b") {
 		t.Errorf("show: got %q, want no control characters", out)
 	}
 
@@ -245,14 +252,14 @@ func TestDeadLettersThatStay(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.want(0, []string{"dead-letter", "redrive", "--all", "--dry-run"}, "a worker of version v0.1.0 would drop it", "no worker knows app ghost", "1 letter to redrive")
-	r.want(1, []string{"dead-letter", "redrive", "--all", "--yes"}, "redrove 1 letter", "4 letters cannot be redriven and stay")
-	r.inStream(js, stream.Dead, 4)
+	r.want(1, []string{"dead-letter", "redrive", "--all", "--yes"}, "redrove 1 letter", "5 letters cannot be redriven and stay")
+	r.inStream(js, stream.Dead, 5)
 	r.inStream(js, stream.Jobs, 1)
 
 	// Older ones in one go, then by what they say.
 	r.want(0, []string{"dead-letter", "purge", "3", "--yes"}, "deleted 1 letter")
 	r.want(0, []string{"dead-letter", "purge", "--campaign", "spring", "--yes"}, "0 letters to delete")
-	r.want(0, []string{"dead-letter", "purge", "--app", "shop", "--yes"}, "deleted 3 letters")
+	r.want(0, []string{"dead-letter", "purge", "--app", "shop", "--yes"}, "deleted 4 letters")
 	r.inStream(js, stream.Dead, 0)
 }
 
