@@ -59,7 +59,7 @@ func newSecured(t *testing.T) *secured {
 		t.Fatal(err)
 	}
 	var passwords []string
-	for _, user := range []string{"worker", "api", "webhooks", "shop", "campaigns", "billing", "operator"} {
+	for _, user := range []string{"worker", "api", "webhooks", "operators", "shop", "campaigns", "billing", "operator"} {
 		passwords = append(passwords, strings.ToUpper(user)+"_PASSWORD=of-"+user)
 	}
 	r.start(passwords, filepath.Join(r.bin, "nats-server"), "-c", conf, "-a", "127.0.0.1", "-p", natsPort, "-js", "-sd", filepath.Join(r.dir, "secured"))
@@ -387,6 +387,17 @@ func TestDocumentedPermissionsRefuse(t *testing.T) {
 				"$JS.API.CONSUMER.CREATE.JOBS.thief.push.jobs.shop.transactional",
 			},
 			[]string{"push.jobs.>", "push.outcomes.>", "_INBOX_shop.>"},
+		},
+		{
+			"operators", "",
+			[]string{
+				"push.outcomes.shop.transactional", "push.dead.shop", "push.ranges.shop.spring", "push.devices.shop", "push.workers.w1", "$KV.pushfleet-workers.w1", "$KV.pushfleet.other",
+				"$JS.API.CONSUMER.MSG.NEXT.JOBS.shop-transactional", "$JS.ACK.JOBS.shop-transactional.1.1.1.1.0", "$JS.API.STREAM.DELETE.DEAD", "$JS.API.STREAM.PURGE.JOBS", "$JS.API.STREAM.PURGE.OUTCOMES",
+				"$JS.API.STREAM.MSG.DELETE.JOBS", "$JS.API.STREAM.MSG.DELETE.OUTCOMES", "$JS.API.CONSUMER.CREATE.JOBS.thief.push.jobs.shop.transactional",
+				"$JS.API.CONSUMER.CREATE.OUTCOMES.recorder.push.outcomes.>", "$JS.API.CONSUMER.MSG.NEXT.OUTCOMES.recorder", "$JS.API.CONSUMER.DELETE.OUTCOMES.recorder", "$JS.ACK.OUTCOMES.recorder.1.1.1.1.0",
+				"$JS.API.CONSUMER.MSG.NEXT.WEBHOOKS.shop",
+			},
+			[]string{"push.jobs.>", "push.outcomes.>", "push.dead.>", "push.webhooks.>", "_INBOX_shop.>"},
 		},
 		{
 			"webhooks", "",
