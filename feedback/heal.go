@@ -43,12 +43,14 @@ const (
 // with new outcomes, which is harmless: the effect does not depend on the order.
 //
 // A recorder that was cut off with the old master, and has applied to it what
-// nobody heals any more, knows by its own memory: what it applied last lies beyond
-// what was healed. It then heals once more.
+// nobody heals any more, knows by its own memory: what it applied before it first saw
+// the new one lies beyond what was healed. It then heals once more.
 type healer struct {
 	name    string // of this recorder in the lease
 	life    string // of Redis, that it applies to; empty: it has not looked yet
+	seen    string // life at its last look, healed or not
 	applied uint64 // the last outcome that it applied
+	before  uint64 // the last that it had applied when it first saw that life
 	doubt   bool   // Redis has failed since it looked
 	looked  time.Time
 	failing bool // so that it is logged once
@@ -70,7 +72,10 @@ func (r *Recorder) lookAfter(ctx context.Context) {
 	try, cancel := context.WithTimeout(ctx, healLease)
 	life, healed, err := r.cfg.Ledger.Healed(try)
 	cancel()
-	if err == nil && (healed.Life != life || h.life != life && h.applied > healed.Through) {
+	if err == nil && h.seen != life {
+		h.seen, h.before = life, h.applied
+	}
+	if err == nil && (healed.Life != life || h.life != life && h.before > healed.Through) {
 		err = r.heal(ctx, life, healed)
 	} else if err == nil {
 		h.life = life
@@ -110,6 +115,9 @@ func (r *Recorder) heal(ctx context.Context, life string, before store.Healed) e
 		return r.apply(ctx, r.parse(messages), true)
 	})
 	if err != nil {
+		if ctx.Err() != nil {
+			r.leaveHealing(ctx, life)
+		}
 		return fmt.Errorf("apply outcomes again: %w", err)
 	}
 	now, _, err := r.cfg.Ledger.Healed(ctx)
@@ -127,6 +135,15 @@ func (r *Recorder) heal(ctx context.Context, life string, before store.Healed) e
 	r.log.Info("redis is another one, or has started anew: outcomes were applied again",
 		zap.Int("messages", count), zap.Uint64("through", through), zap.Duration("took", time.Since(began)), zap.String("healed_before", before.Life))
 	return nil
+}
+
+// leaveHealing lets another recorder heal at once: this one is told to stop.
+func (r *Recorder) leaveHealing(ctx context.Context, life string) {
+	leave, cancel := context.WithTimeout(context.WithoutCancel(ctx), healLook)
+	defer cancel()
+	if _, err := r.cfg.Ledger.ClaimHealing(leave, life, r.healer.name, 0); err != nil {
+		r.log.Debug("cannot leave the healing of redis to another", zap.Error(err))
+	}
 }
 
 var errLease = errors.New("another recorder has taken over")
