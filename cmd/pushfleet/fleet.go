@@ -46,13 +46,14 @@ type fleet struct {
 	reg       prometheus.Registerer
 
 	using  sync.Mutex
-	closed bool       // guarded by using: it has stopped
-	apps   *fleetApps // only changed by newFleet and use; guarded by using for close
+	closed bool           // guarded by using: it has stopped
+	cfg    *config.Config // of apps; only changed as they are
+	apps   *fleetApps     // only changed by newFleet and use; guarded by using for close
 }
 
 // newFleet wires a worker process; without a tracer it traces nothing.
 func newFleet(cfg *config.Config, streams *stream.Streams, set *store.Store, tracer trace.Tracer, log *zap.Logger, reg prometheus.Registerer) (*fleet, error) {
-	f := &fleet{clock: clock.New(clock.Config{Logger: log, Metrics: reg}), pulse: worker.NewPulse(), log: log, reg: reg}
+	f := &fleet{clock: clock.New(clock.Config{Logger: log, Metrics: reg}), pulse: worker.NewPulse(), log: log, reg: reg, cfg: cfg}
 	var err error
 	if f.apps, err = f.openApps(cfg); err != nil {
 		return nil, err
@@ -145,22 +146,35 @@ func loadCredential(cred config.Credential) (apns.Credential, error) {
 // proxy reads HTTPS_PROXY and NO_PROXY.
 func proxy() func(*url.URL) (*url.URL, error) { return httpproxy.FromEnvironment().ProxyFunc() }
 
-// run works until ctx ends and the worker has drained. What feeds on the worker
-// stops after it.
+// parts are what runs beside the worker, and feeds on it.
+func (f *fleet) parts() []func(context.Context) error {
+	parts := []func(context.Context) error{f.clock.Run, f.publisher.Run, f.fuse.Run, f.sweeper.Run}
+	if f.recorder != nil {
+		parts = append(parts, f.recorder.Run)
+	}
+	return parts
+}
+
+// run works until ctx or one of the parts ends, and the worker has drained. What feeds
+// on the worker stops after it.
 func (f *fleet) run(ctx context.Context) error {
 	after, stopAfter := context.WithCancel(context.WithoutCancel(ctx))
 	defer stopAfter()
 	g, ctx := errgroup.WithContext(ctx)
+	ctx, stopAll := context.WithCancel(ctx)
+	defer stopAll()
 	var tail errgroup.Group
-	tail.Go(func() error { return f.clock.Run(after) })
-	tail.Go(func() error { return f.publisher.Run(after) })
-	tail.Go(func() error { return f.fuse.Run(after) })
-	if f.recorder != nil {
-		tail.Go(func() error { return f.recorder.Run(after) })
+	for _, part := range f.parts() {
+		tail.Go(func() error {
+			// A worker without one of them would work on, and nobody notice what is missing.
+			defer stopAll()
+			return part(after)
+		})
+	}
+	if f.registrar != nil {
 		// Device changes are taken for as long as jobs are.
 		g.Go(func() error { return f.registrar.Run(ctx) })
 	}
-	tail.Go(func() error { return f.sweeper.Run(after) })
 	g.Go(func() error { return f.worker.Run(ctx) })
 	err := g.Wait()
 	stopAfter()

@@ -241,7 +241,7 @@ func (f *fleet) prepare(cfg *config.Config) (*prepared, error) {
 func (f *fleet) use(ctx context.Context, cfg *config.Config, next *fleetApps) error {
 	f.using.Lock()
 	defer f.using.Unlock()
-	before := f.apps
+	was, before := f.cfg, f.apps
 	if f.closed {
 		return next.closeBut(before)
 	}
@@ -249,18 +249,30 @@ func (f *fleet) use(ctx context.Context, cfg *config.Config, next *fleetApps) er
 	if err := f.worker.Resize(cfg.Worker.MaxInFlight); err != nil {
 		return errors.Join(err, next.closeBut(before))
 	}
-	if err := next.show(before, f.reg); err != nil {
+	f.put(cfg, next)
+	if err := f.worker.Apply(ctx, next.apps); err != nil {
+		// Nothing has changed: what is sent goes the former way, also while the worker
+		// drains.
+		f.put(was, before)
+		_ = f.worker.Resize(was.Worker.MaxInFlight) // as it was before
+		if errors.Is(err, worker.ErrStopped) {
+			err = nil // it was on its way out
+		}
+		return errors.Join(err, next.closeBut(before))
+	}
+	f.logChange(before)
+	return before.closeBut(next)
+}
+
+// put makes apps those that the fleet tells of and looks after.
+func (f *fleet) put(cfg *config.Config, apps *fleetApps) {
+	before := f.apps
+	if err := apps.show(before, f.reg); err != nil {
 		f.log.Error("metrics of connections cannot be told", zap.Error(err)) // a fault of ours; it sends all the same
 	}
-	f.apps = next
+	f.cfg, f.apps = cfg, apps
 	f.expect(before)
 	f.setApps(cfg)
-	f.logChange(before)
-	err := f.worker.Apply(ctx, next.apps)
-	if errors.Is(err, worker.ErrStopped) {
-		err = nil // it was on its way out
-	}
-	return errors.Join(err, before.closeBut(next))
 }
 
 // logChange says what is different from before.

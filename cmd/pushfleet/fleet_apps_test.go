@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"os"
 	"strings"
 	"testing"
@@ -85,6 +87,47 @@ func TestOpenAppsKeepsWhatStays(t *testing.T) {
 		if err := apps.closeBut(f.apps); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// A change that comes while the worker is told to stop takes no connections away from
+// what it still sends.
+func TestUseThatComesTooLate(t *testing.T) {
+	t.Parallel()
+	cfg := twoApps(t)
+	f, err := newFleet(cfg, testenv.NewJetStream(t).Streams, store.New(testenv.Redis(t), store.Config{}), nil, zap.NewNop(), newRegistry())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.close() })
+	before := f.apps
+	changed := twoApps(t)
+	delete(changed.Apps, "news")
+	next, err := f.openApps(changed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stopped, stop := context.WithCancel(t.Context())
+	stop()
+	if err := f.use(stopped, changed, next); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want that it was cancelled", err)
+	}
+	if f.apps != before || f.cfg != cfg {
+		t.Error("other apps are told of than are served")
+	}
+	closed := func(a *fleetApps) (n int) {
+		for _, r := range a.routes {
+			if err := r.client.Connect(stopped); strings.Contains(err.Error(), "closed") {
+				n++
+			}
+		}
+		return n
+	}
+	if n := closed(before); n != 0 {
+		t.Errorf("%d of %d clients are closed that are still sent by", n, len(before.routes))
+	}
+	if n := closed(next); n != len(next.routes) {
+		t.Errorf("%d of %d clients are closed that nobody will send by", n, len(next.routes))
 	}
 }
 
