@@ -52,3 +52,8 @@ func UntracedRange(tracer trace.Tracer) func() {
 		m.trace.end(m)
 	}
 }
+
+// WaitBucket and WaitBound are where a time is counted, and up to how many milliseconds.
+func WaitBucket(d time.Duration) int { return waitBucket(d) }
+
+func WaitBound(i int) float64 { return waitBound(i) }
