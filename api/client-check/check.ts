@@ -97,5 +97,26 @@ const counted = await again(
 );
 want("campaign's counts", counted.data?.counts.results["accepted"] === 2, counted);
 
+// What operators ask.
+const apps = await client.GET("/v1/apps");
+want("apps", apps.data?.apps.find((a) => a.name === app)?.bundle_id !== undefined, apps);
+
+const fleet = await again(
+  () => client.GET("/v1/fleet", { params: { query: { app } } }),
+  (got) => (got.data?.workers[0]?.apps[app]?.accepted ?? 0) >= 3,
+);
+want("the fleet", fleet.data?.workers.length === 1 && fleet.data.apps[app]?.fuses[0]?.tripped === false, fleet);
+
+const why = await client.GET("/v1/apps/{app}/explain", { params: { path: { app }, query: { job: "order/4711", user: "ada" } } });
+want("explain", why.data?.state === "complete" && why.data.devices[0]?.verdict === "accepted", why);
+
+const reset = await client.POST("/v1/apps/{app}/fuses/{environment}/reset", { params: { path: { app, environment: "production" } } });
+want("reset a fuse", reset.data?.reset === false && reset.data.environment === "production", reset);
+
+const letters = await client.GET("/v1/apps/{app}/dead-letters", { params: { path: { app }, query: { limit: 10 } } });
+want("dead letters", letters.data?.dead_letters.length === 0 && letters.data.next === undefined, letters);
+const purged = await client.POST("/v1/apps/{app}/dead-letters/purge", { params: { path: { app } }, body: { all: true, dry_run: true } });
+want("purge dead letters", purged.data?.dry_run === true && purged.data.letters === 0, purged);
+
 const removed = await client.DELETE("/v1/apps/{app}/devices/{token}", { params: { path: { app, token } } });
 want("remove", removed.response.status === 204, removed);
