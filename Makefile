@@ -99,6 +99,13 @@ chaos-short: ## the same, in about two minutes
 chaos-mutants: ## see that workers with a promise taken out are found out
 	$(CHAOS) -run TestMutants
 
+# SCALE takes flags: SCALE='-scale.workers=2,8,2 -scale.rate=3000 -scale.failover'.
+SCALE ?=
+
+.PHONY: scale
+scale: ## start and stop eight workers during a campaign, on clusters of NATS and Redis (SEED=n SCALE=flags)
+	go test -tags chaos -v -timeout 0 -count 1 ./internal/chaos -run 'TestScale$$' -chaos.seed=$(SEED) $(SCALE)
+
 .PHONY: cover
 cover: ## test coverage, in total and as coverage.out
 	go test -timeout $(TEST_TIMEOUT) -coverpkg=./... -coverprofile=coverage.out ./...

@@ -75,7 +75,7 @@ func startBackend(f *fleet, seed uint64, servers int) *backend {
 	f.t.Cleanup(func() { _ = b.serving.Close() })
 	for i := range b.apis {
 		name := fmt.Sprintf("api%d", i)
-		config := f.config(f.natsURL, f.redisAddr(), f.simAddr(), "api: {listen: \"127.0.0.1:"+f.port()+"\"}", servers)
+		config := f.config(f.natsURL, []string{f.redisAddr()}, f.simAddr(), "api: {listen: \"127.0.0.1:"+f.port()+"\"}", servers)
 		hook := fmt.Sprintf("    bundle_id: %s\n    webhook: {url: \"http://%s/\", secrets: whsec_%s, allow_private: true, timeout: 2s}\n", bundle, b.addr, b.secret)
 		config = strings.Replace(config, "    bundle_id: "+bundle+"\n", hook, 1)
 		file := filepath.Join(f.dir, name+".yaml")

@@ -137,7 +137,7 @@ func (c *campaigns) begin(ctx context.Context, id, kind string) {
 		definition["recipients"] = map[string]any{"variables": []string{"code"}}
 		definition["notification"] = map[string]any{"body": "Your code: {{code}}"}
 		definition["rate"] = 500
-		s.file = c.rng.Perm(members)[:fileRecipients]
+		s.file = c.rng.Perm(c.roll.members)[:fileRecipients]
 	case rateKind:
 		definition["rate"] = 800
 	case pauseKind:

@@ -62,7 +62,7 @@ func (c *campaigns) places(tallies []*tally) map[uint64]*place {
 		for _, i := range of.file {
 			inFile[i] = true
 		}
-		for i := range members {
+		for i := range c.roll.members {
 			p := &place{what: fmt.Sprintf("member %d", i), mover: -1}
 			switch of.kind {
 			case fileKind:

@@ -36,8 +36,9 @@ const (
 
 // roll is the devices of the club.
 type roll struct {
-	seed uint64
-	rng  *rand.Rand // of the movers; only touched by who moves them
+	seed    uint64
+	members int
+	rng     *rand.Rand // of the movers; only touched by who moves them
 
 	mu     sync.Mutex
 	movers []mover // guarded by mu
@@ -49,7 +50,7 @@ type mover struct {
 }
 
 func newRoll(seed uint64) *roll {
-	r := &roll{seed: seed, rng: rand.New(rand.NewPCG(seed, 3)), movers: make([]mover, movers)}
+	r := &roll{seed: seed, members: members, rng: rand.New(rand.NewPCG(seed, 3)), movers: make([]mover, movers)}
 	for i := range r.movers {
 		r.movers[i].had = []bool{false}
 	}
@@ -75,7 +76,7 @@ func (r *roll) setUp(f *fleet) {
 	file, err := os.Create(name)
 	f.check(err)
 	enc := json.NewEncoder(file)
-	for i := range members {
+	for i := range r.members {
 		line := map[string]any{"token": r.member(i).Hex(), "timezone": here}
 		if i%tagged == 0 {
 			line["tags"] = []string{clubTag}

@@ -11,4 +11,8 @@
 // its journal, four workers and two API processes that tell a webhook run as processes
 // on loopback; every link of a worker goes through a proxy of its own. What happens is drawn from the seed;
 // what it meets is not, so a seed repeats the faults and not their outcome.
+//
+// TestScale (make scale) does nothing to a fleet but start and stop its workers, on
+// three nats-servers and a Redis Cluster, and holds it to more: nothing twice, and
+// nothing that stands still for a second.
 package chaos

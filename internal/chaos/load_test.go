@@ -94,7 +94,7 @@ type order struct {
 	count int
 	user  int // -1: tokens are named
 
-	asked time.Time // before it was published
+	asked time.Time // before it was published, or when it was due to be
 	taken time.Time // when JetStream had acknowledged it
 }
 
@@ -211,7 +211,9 @@ func (l *load) next() *order {
 // publish publishes until every job is acknowledged.
 func (l *load) publish(p *producer.Producer, lane job.Lane, orders []*order) {
 	for _, o := range orders {
-		o.asked = time.Now()
+		if o.asked.IsZero() {
+			o.asked = time.Now()
+		}
 	}
 	for len(orders) > 0 && l.f.ctx.Err() == nil {
 		jobs := make([]*job.Job, len(orders))

@@ -6,17 +6,20 @@ import (
 	"encoding/json"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
-// mutants are workers with a promise taken out, each of which the suite must
-// find out.
-var mutants = []struct {
+// mutant is a worker with a promise taken out, which the suite must find out.
+type mutant struct {
 	name, file, old, new string
 	finds                []string // any of these violations
-}{
+}
+
+// mutants are found out by faults.
+var mutants = []mutant{
 	{
 		name: "acknowledges early", file: "worker/intake.go",
 		old: "		m := decode(l, in)\n", new: "		m := decode(l, in)\n		_ = in.Ack()\n",
@@ -55,21 +58,60 @@ var mutants = []struct {
 func TestMutants(t *testing.T) {
 	for _, m := range mutants {
 		t.Run(m.name, func(t *testing.T) {
-			b := binaries{t.TempDir()}
-			nats := b.build(t, "nats-server", root(t), "github.com/nats-io/nats-server/v2")
-			mutant := b.build(t, "mutant", root(t), "./cmd/pushfleet", "-overlay", overlay(t, m.file, m.old, m.new))
-			bins := programs{pushfleet: mutant, nats: nats, workers: []string{mutant, mutant, mutant, mutant}}
 			p := plan{seed: 1, during: time.Minute, count: 100_000, servers: 1, expectFailure: true}
-			v := run(t, p, bins)
+			v := run(t, p, m.build(t, workers))
 			report(t, p, v)
-			found := false
-			for _, kind := range m.finds {
-				found = found || v.counted[kind] > 0
-			}
-			if !found {
-				t.Errorf("%s: found %v, want one of %q", m.name, v.counted, m.finds)
-			}
+			m.judge(t, v)
 		})
+	}
+}
+
+// scaleMutants are found out by workers that come and go.
+var scaleMutants = []mutant{
+	{
+		name: "keeps what it is told to leave", file: "worker/settle.go",
+		old: "	if m.ours(time.Now()) {\n		w.nak(m.in, delay)\n", new: "	if m.ours(time.Now()) && !w.draining.Load() {\n		w.nak(m.in, delay)\n",
+		finds: []string{"pause", "the campaign fell behind"},
+	},
+	{
+		name: "forgets progress", file: "worker/process.go",
+		old: "		m.progress = progress[i]\n", new: "		m.progress = store.Progress{Attempts: progress[i].Attempts}\n",
+		finds: []string{"duplicates without a fault"},
+	},
+}
+
+// TestMutantsOfScale scales fleets that break a promise: each must be found out.
+func TestMutantsOfScale(t *testing.T) {
+	for _, m := range scaleMutants {
+		t.Run(m.name, func(t *testing.T) {
+			p := scaling{seed: 1, workers: []int{4, 2, 4, 2}, each: 6 * time.Second, devices: 60_000, rate: 2000, urgent: 200}
+			v, measured := scale(t, p, t.TempDir(), m.build(t, 4))
+			reportScale(p, v, measured)
+			m.judge(t, v)
+		})
+	}
+}
+
+// build builds so many workers, and all that they need.
+func (m *mutant) build(t *testing.T, n int) programs {
+	t.Helper()
+	b := binaries{t.TempDir()}
+	p := programs{
+		nats:      b.build(t, "nats-server", root(t), "github.com/nats-io/nats-server/v2"),
+		pushfleet: b.build(t, "mutant", root(t), "./cmd/pushfleet", "-overlay", overlay(t, m.file, m.old, m.new)),
+	}
+	p.workers = slices.Repeat([]string{p.pushfleet}, n)
+	return p
+}
+
+func (m *mutant) judge(t *testing.T, v *verdict) {
+	t.Helper()
+	found := false
+	for _, kind := range m.finds {
+		found = found || v.counted[kind] > 0
+	}
+	if !found {
+		t.Errorf("%s: found %v, want one of %q", m.name, v.counted, m.finds)
 	}
 }
 
