@@ -56,11 +56,17 @@ func fuseKey(app string, env device.Environment) string {
 	return "fuse." + app + "." + env.String()
 }
 
+// openState makes the bucket exist. An existing one stays as it is: what an operator has
+// set is not undone, and a server whose file store is all reserved refuses even an update
+// that changes nothing.
 func (s *Streams) openState(ctx context.Context, replicas int) error {
-	kv, err := s.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{
-		Bucket: stateBucket, Description: "pushfleet: what the fleet agrees on",
-		History: 1, Storage: jetstream.FileStorage, Replicas: replicas, MaxBytes: stateBytes,
-	})
+	kv, err := s.js.KeyValue(ctx, stateBucket)
+	if errors.Is(err, jetstream.ErrBucketNotFound) {
+		kv, err = s.js.CreateOrUpdateKeyValue(ctx, jetstream.KeyValueConfig{ // another process may be faster
+			Bucket: stateBucket, Description: "pushfleet: what the fleet agrees on",
+			History: 1, Storage: jetstream.FileStorage, Replicas: replicas, MaxBytes: stateBytes,
+		})
+	}
 	if err != nil {
 		return fmt.Errorf("ensure bucket %s: %w", stateBucket, err)
 	}

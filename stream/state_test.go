@@ -6,10 +6,38 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
+
 	"github.com/pushfleet/pushfleet/device"
 	"github.com/pushfleet/pushfleet/internal/testenv"
 	"github.com/pushfleet/pushfleet/stream"
 )
+
+// What an operator has set of the fleet's bucket stays when another process starts.
+func TestStateStaysAsItWasSet(t *testing.T) {
+	t.Parallel()
+	js := testenv.NewJetStream(t)
+	api, err := jetstream.New(js.NC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	st, err := api.Stream(t.Context(), "KV_pushfleet")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg := st.CachedInfo().Config
+	cfg.MaxBytes = 32 << 20
+	if _, err := api.UpdateStream(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := stream.Open(t.Context(), js.NC, stream.Config{}); err != nil {
+		t.Fatal(err)
+	}
+	info, err := st.Info(t.Context())
+	if err != nil || info.Config.MaxBytes != cfg.MaxBytes {
+		t.Errorf("got a limit of %d bytes, %v, want the %d that were set", info.Config.MaxBytes, err, cfg.MaxBytes)
+	}
+}
 
 func TestFuseEntries(t *testing.T) {
 	t.Parallel()
