@@ -59,15 +59,17 @@ func (w *Worker) report(ctx context.Context) {
 		window = append(window, read)
 		window = window[max(0, len(window)-reportWindow):]
 		r.Since, r.Left = since, left
+		// What the server refuses it says after the fact, with an error of its own for each.
+		err := w.cfg.Streams.ReportRefused(w.cfg.Name)
+		if err != nil && err != refused && !now.Before(quiet) { //nolint:errorlint // whether it is the same one
+			w.log.Warn("may not tell the fleet what this worker does: see docs/security.md", zap.Error(err), zap.Duration("tried_again_in", reportPause))
+			quiet = now.Add(reportPause)
+		}
+		refused = err
 		if !now.Before(quiet) {
 			if err := w.cfg.Streams.Report(r); err != nil {
 				w.log.Debug("cannot tell the fleet what this worker does", zap.Error(err))
 			}
-		}
-		// What the server refuses it says after the fact, with an error of its own for each.
-		if err := w.cfg.Streams.ReportRefused(w.cfg.Name); err != nil && err != refused { //nolint:errorlint // whether it is the same one
-			w.log.Warn("may not tell the fleet what this worker does: see docs/security.md", zap.Error(err), zap.Duration("tried_again_in", reportPause))
-			refused, quiet = err, now.Add(reportPause)
 		}
 		if left {
 			return
