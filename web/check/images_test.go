@@ -7,7 +7,6 @@ import (
 	"os"
 	"testing"
 	"time"
-
 )
 
 // TestImages makes the pictures of the documentation, where PUSHFLEET_IMAGES is set:
