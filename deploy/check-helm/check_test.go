@@ -287,7 +287,12 @@ func TestScaling(t *testing.T) {
 func TestScalingByAnotherQuery(t *testing.T) {
 	t.Parallel()
 	v := values(t, filepath.Join(chartDir, "examples", "keda.yaml"))
-	v["worker"].(map[string]any)["keda"].(map[string]any)["query"] = `sum(x{job="y"})`
+	worker, _ := v["worker"].(map[string]any)
+	keda, ok := worker["keda"].(map[string]any)
+	if !ok {
+		t.Fatal("the example scales by nothing")
+	}
+	keda["query"] = `sum(x{job="y"})`
 	files, err := render(t, v)
 	if err != nil {
 		t.Fatal(err)
