@@ -133,7 +133,7 @@ func (c *call) identify(rt *route) *Problem {
 		return unauthorized("the API key is not known, or was revoked")
 	}
 	c.key, c.limiter = key, limiter
-	return c.charge(1)
+	return c.charge()
 }
 
 // enter finds the app of the URL.
@@ -173,9 +173,14 @@ func unauthorized(detail string) *Problem {
 	return problemf(http.StatusUnauthorized, codeUnauthorized, "%s", detail)
 }
 
-// charge counts n against the key's rate.
-func (c *call) charge(n int) *Problem {
-	wait := c.api.keyring.take(c.limiter, n)
+// charge counts the request against the key's rate.
+func (c *call) charge() *Problem { return c.charged(c.api.keyring.take(c.limiter, 1)) }
+
+// chargeMore counts n more against it: what a batch has besides the first.
+func (c *call) chargeMore(n int) *Problem { return c.charged(c.api.keyring.takeMore(c.limiter, n)) }
+
+// charged is the problem of a rate that was exceeded.
+func (c *call) charged(wait time.Duration) *Problem {
 	if wait == 0 {
 		return nil
 	}

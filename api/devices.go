@@ -85,7 +85,7 @@ func (a *API) postDevices(c *call) (int, any, *Problem) {
 		return 0, nil, invalid(f)
 	}
 	// The request itself has been counted.
-	if p := c.charge(len(b.regs) - 1); p != nil {
+	if p := c.chargeMore(len(b.regs) - 1); p != nil {
 		return 0, nil, p
 	}
 	res := BatchResult{Results: make([]ItemResult, len(b.regs))}

@@ -76,7 +76,7 @@ func (a *API) postPush(c *call) (int, any, *Problem) {
 	if p != nil {
 		return 0, nil, p
 	}
-	if p := c.charge(len(list) - 1); p != nil { // the request itself has been counted
+	if p := c.chargeMore(len(list) - 1); p != nil { // the request itself has been counted
 		return 0, nil, p
 	}
 	jobs := a.gorushJobs(c, list)

@@ -156,3 +156,12 @@ func (k *keyring) take(l *rate.Limiter, n int) (wait time.Duration) {
 	}
 	return wait
 }
+
+// takeMore is take for the rest of a batch, of which one was taken as the request: more
+// than there can ever be besides that counts as all of it.
+func (k *keyring) takeMore(l *rate.Limiter, n int) (wait time.Duration) {
+	if l.Limit() != rate.Inf {
+		n = min(n, l.Burst()-1)
+	}
+	return k.take(l, n)
+}

@@ -217,7 +217,7 @@ func (a *API) postNotifications(c *call) (int, any, *Problem) {
 		return 0, nil, invalid(&f)
 	}
 	// The request itself has been counted.
-	if p := c.charge(len(b.results) - 1); p != nil {
+	if p := c.chargeMore(len(b.results) - 1); p != nil {
 		return 0, nil, p
 	}
 	if !a.publishing.take(len(b.results)) {
