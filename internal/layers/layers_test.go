@@ -32,6 +32,7 @@ var rooms = []room{
 	{dir: "job", may: []string{"device", "internal/strictjson"}, pure: true},
 	{dir: "internal/strictjson", pure: true},
 	{dir: "internal/clock"},
+	{dir: "internal/remote"},
 	{dir: "campaign", may: []string{"device", "job", "internal/strictjson"}, pure: true},
 	{dir: "web"},
 	{dir: "roster", may: []string{"device", "campaign"}, pure: true},
@@ -55,7 +56,7 @@ var rooms = []room{
 
 	// layer 3 and 4: settings, wiring.
 	{dir: "config", may: slices.Concat(layer0, layer1, layer2)},
-	{dir: "cmd", may: slices.Concat(layer0, layer1, layer2, []string{"explain", "overview", "config", "apns/apnstest", "internal/clock", "internal/embedded", "roster"})},
+	{dir: "cmd", may: slices.Concat(layer0, layer1, layer2, []string{"explain", "overview", "config", "apns/apnstest", "internal/clock", "internal/embedded", "internal/remote", "roster"})},
 
 	// for tests, demo and dev.
 	{dir: "internal/embedded"},
