@@ -76,11 +76,14 @@ func (cfg *KeyConfig) faults() []Fault {
 	return f.list
 }
 
+// Validate says everything that is wrong with it, but for apps that nobody knows.
+func (cfg *KeyConfig) Validate() error { return joined(cfg.faults()) }
+
 // NewKey makes an API key of 256 random bits. The text is to be handed to its
 // owner and shown to nobody else; the record is to be stored, and does not hold
 // it.
 func NewKey(cfg KeyConfig, now time.Time) (text string, record store.APIKey, err error) {
-	if err := joined(cfg.faults()); err != nil {
+	if err := cfg.Validate(); err != nil {
 		return "", store.APIKey{}, err
 	}
 	for _, sc := range cfg.Scopes {

@@ -21,9 +21,10 @@ func variable(path string) string {
 func index(i int) string { return "[" + strconv.Itoa(i) + "]" }
 
 // others are variables that begin with our prefix and are not of the
-// configuration: the path of its file, what tests read, and what Kubernetes sets
-// for a Service that is named pushfleet, or pushfleet-something.
-var others = regexp.MustCompile(`^PUSHFLEET_(CONFIG$|TEST_|(.*_)?SERVICE_HOST$|(.*_)?SERVICE_PORT(_.*)?$|(.*_)?PORT(_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)?$)`)
+// configuration: the path of its file, which API commands ask in its place, what tests
+// read, and what Kubernetes sets for a Service that is named pushfleet, or
+// pushfleet-something.
+var others = regexp.MustCompile(`^PUSHFLEET_(CONFIG$|SERVER(_KEY|_KEY_FILE|_CA_FILE)?$|TEST_|(.*_)?SERVICE_HOST$|(.*_)?SERVICE_PORT(_.*)?$|(.*_)?PORT(_\d+_(TCP|UDP|SCTP)(_PROTO|_PORT|_ADDR)?)?$)`)
 
 // environ is the part of the environment that is ours. It remembers which
 // variables were asked for, and on behalf of which key.

@@ -26,6 +26,9 @@ func audited(g *globals, what string, cmd *cobra.Command) *cobra.Command {
 		if errors.As(err, &usage) || dry != nil && dry.Value.String() == "true" {
 			return err
 		}
+		if g.throughAPI() {
+			return err // the API's audit log has it, with the API key
+		}
 		g.leaveLine(cmd, what, err)
 		return err
 	}

@@ -21,8 +21,6 @@ import (
 	"github.com/pushfleet/pushfleet/campaign"
 	"github.com/pushfleet/pushfleet/config"
 	"github.com/pushfleet/pushfleet/job"
-	"github.com/pushfleet/pushfleet/producer"
-	"github.com/pushfleet/pushfleet/store"
 	"github.com/pushfleet/pushfleet/stream"
 )
 
@@ -36,47 +34,15 @@ choose, or the recipients of a file. docs/campaigns.md says what can be in one, 
 		Args: cobra.NoArgs,
 	}
 	cmd.AddCommand(audited(g, "campaign.create", newCampaignCreate(g)), newCampaignList(g), newCampaignShow(g))
-	for _, s := range []struct {
-		use, short string
-		do         func(*producer.Campaigns, context.Context, string, string) (campaign.Status, error)
-	}{
-		{"pause", "Send nothing more of a campaign until it is resumed", (*producer.Campaigns).Pause},
-		{"resume", "Let a paused campaign go on with the rest", (*producer.Campaigns).Resume},
+	for _, s := range []struct{ use, short string }{
+		{changePause, "Send nothing more of a campaign until it is resumed"},
+		{changeResume, "Let a paused campaign go on with the rest"},
 	} {
-		cmd.AddCommand(audited(g, "campaign."+s.use, newCampaignSteer(g, s.use, s.short, s.do)))
+		cmd.AddCommand(audited(g, "campaign."+s.use, newCampaignSteer(g, s.use, s.short)))
 	}
 	cmd.AddCommand(audited(g, "campaign.pace", newCampaignPace(g)), audited(g, "campaign.cancel", newCampaignCancel(g)),
 		audited(g, "campaign.delete", newCampaignDelete(g)))
 	return cmd
-}
-
-// campaigns is what commands about campaigns work on.
-type campaigns struct {
-	*producer.Campaigns
-	cfg *config.Config
-	app string
-}
-
-// withCampaigns opens the campaigns of an app: the only one that is configured,
-// where none is named.
-func withCampaigns(ctx context.Context, g *globals, app string, do func(context.Context, *campaigns) error) error {
-	cfg, err := g.load()
-	if err != nil {
-		return err
-	}
-	if app, err = appOf(cfg, app); err != nil {
-		return err
-	}
-	g.app = app
-	nc, streams, err := connectNATS(ctx, cfg, "campaign", zap.NewNop())
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	if err := fleetKnows(ctx, cfg, streams, app); err != nil {
-		return err
-	}
-	return do(ctx, &campaigns{Campaigns: producer.NewCampaigns(streams, nil), cfg: cfg, app: app})
 }
 
 // fleetKnows refuses an app that no worker knows, where the configuration has no apps
@@ -182,16 +148,22 @@ payload is, and what some of them look like.`,
 			case def.Recipients != nil && f.recipients == "":
 				return usagef("--recipients: must name the file that the campaign is for")
 			}
+			if err := f.needsConfig(g, def.Campaign); err != nil {
+				return err
+			}
 			if f.dryRun {
 				return previewCampaign(cmd.Context(), g, f, def.Campaign, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
 			return withCampaigns(cmd.Context(), g, f.app, func(ctx context.Context, c *campaigns) error {
-				ctx, end, err := traceCommand(ctx, c.cfg, "campaign", "pushfleet campaign create")
-				if err != nil {
-					return err
+				if c.cfg != nil {
+					traced, end, err := traceCommand(ctx, c.cfg, "campaign", "pushfleet campaign create")
+					if err != nil {
+						return err
+					}
+					defer end()
+					ctx = traced
 				}
-				defer end()
-				return c.create(ctx, f, def.Campaign, cmd.OutOrStdout(), cmd.ErrOrStderr())
+				return f.create(ctx, c, def.Campaign, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			})
 		},
 	}
@@ -203,6 +175,20 @@ payload is, and what some of them look like.`,
 	fl.BoolVar(&f.dryRun, "dry-run", false, "create nothing, say what it would do")
 	fl.StringVarP(&f.output, "output", "o", "table", "table or json")
 	return cmd
+}
+
+// needsConfig refuses what the API has no door for.
+func (f *campaignCreateFlags) needsConfig(g *globals, def *campaign.Campaign) error {
+	switch {
+	case !g.throughAPI():
+		return nil
+	case def.Recipients != nil && !f.dryRun:
+		return usagef("--recipients: needs --config: a file's recipients are handed in straight to JetStream, where an interrupted run can go on")
+	case def.Recipients == nil && f.dryRun:
+		return usagef("--dry-run: needs --config: it reads the audience from the token set")
+	default:
+		return nil
+	}
 }
 
 // definition is a campaign as a file has it.
@@ -255,6 +241,7 @@ func readUpTo(file string, stdin io.Reader, limit int64) ([]byte, error) {
 
 // place says of what is wrong with the campaign where that was written, line by line.
 func (d *definition) place(err error) error {
+	err = invalidOf(err)
 	var wrong *job.Invalid
 	if d.yaml == nil || !errors.As(err, &wrong) {
 		return err
@@ -273,30 +260,37 @@ func (d *definition) place(err error) error {
 }
 
 // create creates a campaign and says what is there now.
-func (c *campaigns) create(ctx context.Context, f campaignCreateFlags, def *campaign.Campaign, out, talk io.Writer) (err error) {
-	var st campaign.Status
-	var created bool
+func (f *campaignCreateFlags) create(ctx context.Context, c *campaigns, def *campaign.Campaign, out, talk io.Writer) (err error) {
+	var made api.CreatedCampaign
 	if def.Recipients == nil {
-		st, created, err = c.Create(ctx, c.app, def)
+		made, err = c.create(ctx, def)
 	} else {
-		st, created, err = c.createFromFile(ctx, f, def, talk)
+		made, err = f.createFromFile(ctx, c, def, talk)
 	}
 	if err != nil {
 		return err
 	}
 	if f.output == "json" {
-		return printJSON(out, api.SummaryOf(&st))
+		return printJSON(out, made.CampaignSummary)
 	}
 	verb := "is there already"
-	if created {
+	if made.Created {
 		verb = "is created"
 	}
-	fmt.Fprintf(out, "campaign %s of %s %s: %s, starts %s\n", st.ID, c.app, verb, st.State, st.StartAt.Local().Format(time.DateTime))
+	fmt.Fprintf(out, "campaign %s of %s %s: %s, starts %s\n", made.ID, c.app, verb, made.State, timeText(made.StartAt))
 	return nil
 }
 
+// timeText is a time for people; - where there is none.
+func timeText(t *time.Time) string {
+	if t == nil {
+		return "-"
+	}
+	return t.Local().Format(time.DateTime)
+}
+
 // newCampaignSteer makes one of the commands that change a campaign's state.
-func newCampaignSteer(g *globals, use, short string, do func(*producer.Campaigns, context.Context, string, string) (campaign.Status, error)) *cobra.Command {
+func newCampaignSteer(g *globals, use, short string) *cobra.Command {
 	var app string
 	cmd := &cobra.Command{
 		Use:     use + " ID",
@@ -306,7 +300,7 @@ func newCampaignSteer(g *globals, use, short string, do func(*producer.Campaigns
 		RunE: func(cmd *cobra.Command, args []string) error {
 			g.about(args[0])
 			return withCampaigns(cmd.Context(), g, app, func(ctx context.Context, c *campaigns) error {
-				st, err := do(c.Campaigns, ctx, c.app, args[0])
+				st, err := c.change(ctx, args[0], campaignChange{verb: use})
 				if err != nil {
 					return err
 				}
@@ -334,7 +328,7 @@ func newCampaignPace(g *globals) *cobra.Command {
 			}
 			g.about(args[0], zap.Int("rate", rate))
 			return withCampaigns(cmd.Context(), g, app, func(ctx context.Context, c *campaigns) error {
-				st, err := c.SetRate(ctx, c.app, args[0], rate)
+				st, err := c.change(ctx, args[0], campaignChange{verb: changePace, rate: rate})
 				if err != nil {
 					return err
 				}
@@ -352,14 +346,4 @@ func rateText(rate int) string {
 		return "as fast as it goes"
 	}
 	return fmt.Sprintf("%d notifications per second", rate)
-}
-
-// withTotals opens what counts campaigns.
-func withTotals(cfg *config.Config, do func(*store.Store) error) error {
-	set, client, err := connectRedis(cfg.Redis)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	return do(set)
 }

@@ -4,11 +4,10 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/pushfleet/pushfleet/campaign"
+	"github.com/pushfleet/pushfleet/api"
 )
 
 // ending is one run of `campaign cancel` or `campaign delete`.
@@ -24,7 +23,7 @@ func newCampaignCancel(g *globals) *cobra.Command {
 		Long: `cancel ends a campaign for ever: within two seconds no worker sends any more of it, and
 what was not sent is not sent later either. It asks first; pause can be undone.`,
 		Example: "  pushfleet campaign cancel --app shop spring-sale\n  pushfleet campaign cancel --app shop spring-sale --yes",
-	}, (*campaigns).cancel)
+	}, (*campaigns).askCancel)
 }
 
 func newCampaignDelete(g *globals) *cobra.Command {
@@ -38,7 +37,7 @@ for new ones; campaigns go by themselves 30 days after their end. It asks first.
 The id stays used for 90 days: a request to create the campaign that comes once more
 does not send all of it again.`,
 		Example: "  pushfleet campaign delete --app shop spring-sale\n  pushfleet campaign delete --app shop spring-sale --yes",
-	}, (*campaigns).delete)
+	}, (*campaigns).askDelete)
 }
 
 // newCampaignEnding makes a command of one that asks before it does what cannot be
@@ -59,50 +58,56 @@ func newCampaignEnding(g *globals, cmd *cobra.Command, do func(c *campaigns, ctx
 	return cmd
 }
 
-func (c *campaigns) cancel(ctx context.Context, e *ending, in io.Reader, out, talk io.Writer) error {
-	st, err := c.Get(ctx, c.app, e.id)
+func (c *campaigns) askCancel(ctx context.Context, e *ending, in io.Reader, out, talk io.Writer) error {
+	found, err := c.get(ctx, e.id)
 	if err != nil {
 		return err
 	}
-	if !st.Ended() { // else there is nothing to ask
-		if err := confirm(in, talk, e.yes, c.sentence(&st)+" Cancel it, for ever?"); err != nil {
+	st := &found.CampaignSummary
+	if !ended(st) { // else there is nothing to ask
+		if err := confirm(in, talk, e.yes, c.sentence(st)+" Cancel it, for ever?"); err != nil {
 			return err
 		}
 	}
-	if st, err = c.Cancel(ctx, c.app, e.id); err != nil {
+	changed, err := c.change(ctx, e.id, campaignChange{verb: changeCancel})
+	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "campaign %s of %s is %s\n", st.ID, c.app, st.State)
+	fmt.Fprintf(out, "campaign %s of %s is %s\n", changed.ID, c.app, changed.State)
 	return nil
 }
 
-func (c *campaigns) delete(ctx context.Context, e *ending, in io.Reader, out, talk io.Writer) error {
-	st, err := c.Get(ctx, c.app, e.id)
+func (c *campaigns) askDelete(ctx context.Context, e *ending, in io.Reader, out, talk io.Writer) error {
+	found, err := c.get(ctx, e.id)
 	if err != nil {
 		return err
 	}
+	st := &found.CampaignSummary
 	if st.Closed { // else it is refused
-		if err := confirm(in, talk, e.yes, c.sentence(&st)+" Delete it, with its counts?"); err != nil {
+		if err := confirm(in, talk, e.yes, c.sentence(st)+" Delete it, with its counts?"); err != nil {
 			return err
 		}
 	}
-	if err := c.Delete(ctx, c.app, e.id); err != nil {
+	if err := c.remove(ctx, e.id); err != nil {
 		return err
 	}
 	fmt.Fprintf(out, "campaign %s of %s is deleted\n", st.ID, c.app)
 	return nil
 }
 
+// ended reports whether a campaign has been cancelled or is done.
+func ended(s *api.CampaignSummary) bool { return statusOf(s).Ended() }
+
 // sentence says what is about to be ended.
-func (c *campaigns) sentence(st *campaign.Status) string {
+func (c *campaigns) sentence(st *api.CampaignSummary) string {
 	s := fmt.Sprintf("campaign %s of %s: %s", st.ID, c.app, st.State)
 	switch {
-	case !st.EndedAt.IsZero():
-		s += " since " + st.EndedAt.Local().Format(time.DateTime)
-	case !st.StartedAt.IsZero():
-		s += ", started " + st.StartedAt.Local().Format(time.DateTime)
-	case !st.StartAt.IsZero():
-		s += ", starts " + st.StartAt.Local().Format(time.DateTime)
+	case st.EndedAt != nil:
+		s += " since " + timeText(st.EndedAt)
+	case st.StartedAt != nil:
+		s += ", started " + timeText(st.StartedAt)
+	case st.StartAt != nil:
+		s += ", starts " + timeText(st.StartAt)
 	}
 	if st.Devices > 0 {
 		s += fmt.Sprintf(", %d devices", st.Devices)

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"text/tabwriter"
 
+	"github.com/pushfleet/pushfleet/api"
 	"github.com/pushfleet/pushfleet/campaign"
 	"github.com/pushfleet/pushfleet/producer"
 )
@@ -124,15 +125,16 @@ func csvText(s string) string {
 	return `"` + strings.ReplaceAll(s, `"`, `""`) + `"`
 }
 
-func (c *campaigns) createFromFile(ctx context.Context, f campaignCreateFlags, def *campaign.Campaign, talk io.Writer) (_ campaign.Status, created bool, err error) {
-	file, err := openRecipients(&f, "handing in", talk)
+// createFromFile hands in the recipients of a file.
+func (f *campaignCreateFlags) createFromFile(ctx context.Context, c *campaigns, def *campaign.Campaign, talk io.Writer) (made api.CreatedCampaign, err error) {
+	file, err := openRecipients(f, "handing in", talk)
 	if err != nil {
-		return campaign.Status{}, false, err
+		return made, err
 	}
 	defer func() { err = errors.Join(err, file.close()) }()
-	loaded, err := c.CreateFromFile(ctx, c.app, def, file.File)
+	loaded, err := c.file.CreateFromFile(ctx, c.app, def, file.File)
 	if err != nil {
-		return loaded.Status, false, err
+		return made, err
 	}
 	file.bar.finish()
 	fmt.Fprintf(talk, "%d recipients are handed in", loaded.Devices)
@@ -140,7 +142,7 @@ func (c *campaigns) createFromFile(ctx context.Context, f campaignCreateFlags, d
 		fmt.Fprintf(talk, ", %d of them earlier", loaded.Before)
 	}
 	file.sayBad(talk, loaded.Bad)
-	return loaded.Status, loaded.Created, nil
+	return api.CreatedCampaign{CampaignSummary: api.SummaryOf(&loaded.Status), Created: loaded.Created}, nil
 }
 
 // previewFile says what a file has for a campaign.

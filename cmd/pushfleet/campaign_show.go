@@ -30,9 +30,12 @@ func newCampaignList(g *globals) *cobra.Command {
 				return err
 			}
 			return withCampaigns(cmd.Context(), g, app, func(ctx context.Context, c *campaigns) error {
-				list, err := c.List(ctx, c.app)
+				list, more, err := c.list(ctx)
 				if err != nil {
 					return err
+				}
+				if more {
+					fmt.Fprintln(cmd.ErrOrStderr(), "there are more: --config lists all")
 				}
 				return printCampaigns(cmd.OutOrStdout(), list, output)
 			})
@@ -43,13 +46,9 @@ func newCampaignList(g *globals) *cobra.Command {
 	return cmd
 }
 
-func printCampaigns(out io.Writer, list []campaign.Status, output string) error {
+func printCampaigns(out io.Writer, list []api.CampaignSummary, output string) error {
 	if output == "json" {
-		shown := make([]api.CampaignSummary, len(list))
-		for i := range list {
-			shown[i] = api.SummaryOf(&list[i])
-		}
-		return printJSON(out, shown)
+		return printJSON(out, list)
 	}
 	if len(list) == 0 {
 		fmt.Fprintln(out, "no campaigns")
@@ -63,7 +62,7 @@ func printCampaigns(out io.Writer, list []campaign.Status, output string) error 
 		if st.Rate > 0 {
 			rate = fmt.Sprint(st.Rate)
 		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\n", st.ID, st.State, st.StartAt.Local().Format(time.DateTime), rate, st.Devices)
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%d\n", st.ID, st.State, timeText(st.StartAt), rate, st.Devices)
 	}
 	if err := w.Flush(); err != nil {
 		return fmt.Errorf("print campaigns: %w", err)
@@ -88,16 +87,14 @@ Ctrl-C leaves, and changes nothing.`,
 				return err
 			}
 			return withCampaigns(cmd.Context(), g, app, func(ctx context.Context, c *campaigns) error {
-				return withTotals(c.cfg, func(set *store.Store) error {
-					s := &campaignShow{campaigns: c, set: set, id: args[0]}
-					if watch {
-						left, err := s.watch(ctx, output, cmd.OutOrStdout(), cmd.ErrOrStderr())
-						if err != nil || left || output == "json" {
-							return err
-						}
+				s := &campaignShow{campaigns: c, id: args[0]}
+				if watch {
+					left, err := s.watch(ctx, output, cmd.OutOrStdout(), cmd.ErrOrStderr())
+					if err != nil || left || output == "json" {
+						return err
 					}
-					return s.print(ctx, cmd.OutOrStdout(), output)
-				})
+				}
+				return s.print(ctx, cmd.OutOrStdout(), output)
 			})
 		},
 	}
@@ -110,29 +107,17 @@ Ctrl-C leaves, and changes nothing.`,
 // campaignShow shows one campaign.
 type campaignShow struct {
 	*campaigns
-	set *store.Store
-	id  string
-}
-
-func (s *campaignShow) read(ctx context.Context) (campaign.Status, api.CampaignCounts, error) {
-	st, err := s.Get(ctx, s.app, s.id)
-	if err != nil {
-		return st, api.CampaignCounts{}, err
-	}
-	totals, err := s.set.CampaignTotals(ctx, s.app, s.id, st.Ranges)
-	if err != nil {
-		return st, api.CampaignCounts{}, err
-	}
-	return st, api.CountsOf(&st, &totals), nil
+	id string
 }
 
 func (s *campaignShow) print(ctx context.Context, out io.Writer, output string) error {
-	st, counts, err := s.read(ctx)
+	st, err := s.get(ctx, s.id)
 	if err != nil {
 		return err
 	}
+	counts := &st.Counts
 	if output == "json" {
-		return printJSON(out, api.Campaign{CampaignSummary: api.SummaryOf(&st), Definition: api.CampaignDefinition(st.Definition), Counts: counts})
+		return printJSON(out, st)
 	}
 	w := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 	row := func(name string, value any) { fmt.Fprintf(w, "%s\t%v\n", name, value) }
@@ -142,10 +127,10 @@ func (s *campaignShow) print(ctx context.Context, out io.Writer, output string) 
 	row("rate", rateText(st.Rate))
 	for _, when := range []struct {
 		name string
-		at   time.Time
-	}{{"created", st.CreatedAt}, {"starts", st.StartAt}, {"started", st.StartedAt}, {"ended", st.EndedAt}} {
-		if !when.at.IsZero() {
-			row(when.name, when.at.Local().Format(time.DateTime))
+		at   *time.Time
+	}{{"created", &st.CreatedAt}, {"starts", st.StartAt}, {"started", st.StartedAt}, {"ended", st.EndedAt}} {
+		if when.at != nil {
+			row(when.name, timeText(when.at))
 		}
 	}
 	if st.Parent != "" {
@@ -179,6 +164,9 @@ const previewSamples = 5
 func previewCampaign(ctx context.Context, g *globals, f campaignCreateFlags, def *campaign.Campaign, out, talk io.Writer) error {
 	if err := def.Check(time.Now()); err != nil {
 		return err
+	}
+	if g.throughAPI() { // of a file, which nobody is asked for
+		return previewFile(ctx, &f, def, out, talk)
 	}
 	cfg, err := g.load()
 	if err != nil {

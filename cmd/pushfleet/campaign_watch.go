@@ -43,19 +43,20 @@ func (s *campaignShow) watch(ctx context.Context, output string, out, talk io.Wr
 	var meter api.Meter
 	var good time.Time
 	for {
-		st, counts, err := s.read(ctx)
+		st, err := s.get(ctx, s.id)
 		switch {
 		case ctx.Err() != nil:
 			show.leave()
 			fmt.Fprintf(talk, "campaign %s goes on without being watched\n", s.id)
 			return true, nil
-		case err == nil && st.Recurs():
+		case err == nil && st.Recurring:
 			return false, usagef("campaign %s recurs and is not sent itself: watch one of its runs, see campaign list", s.id)
 		case err == nil:
 			good = time.Now()
 			if err := show.see(&watched{
-				CampaignSummary: api.SummaryOf(&st), Counts: counts, Pace: api.PaceOf(&meter, good, &st, &counts), status: &st,
-			}); err != nil || st.Ended() {
+				CampaignSummary: st.CampaignSummary, Counts: st.Counts,
+				Pace: api.PaceOf(&meter, good, statusOf(&st.CampaignSummary), &st.Counts), status: statusOf(&st.CampaignSummary),
+			}); err != nil || ended(&st.CampaignSummary) {
 				return false, err
 			}
 		case errors.Is(err, stream.ErrNoCampaign), time.Since(good) > watchPatience:
@@ -76,6 +77,15 @@ type watched struct {
 	api.Pace
 
 	status *campaign.Status
+}
+
+// statusOf is as much of a status as its speed and what is left are made of.
+func statusOf(s *api.CampaignSummary) *campaign.Status {
+	st := &campaign.Status{App: s.App, ID: s.ID, State: campaign.State(s.State), Rate: s.Rate, Devices: s.Devices, Expanded: s.Expanded}
+	if s.StartAt != nil {
+		st.StartAt = *s.StartAt
+	}
+	return st
 }
 
 // words says where it stands.

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -38,12 +40,35 @@ func completeFlags(cmd *cobra.Command, g *globals) {
 	}
 }
 
-// completeApps lists the apps that are configured; a configuration that cannot be read
-// has none.
-func (g *globals) completeApps(*cobra.Command, []string, string) ([]string, cobra.ShellCompDirective) {
+// completionPatience is how long the shell waits for the API's answer.
+const completionPatience = 2 * time.Second
+
+// completeApps lists the apps that are configured, or that the API key is for; what cannot
+// be read has none.
+func (g *globals) completeApps(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
+	if g.decide(cmd) != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	if g.throughAPI() {
+		return g.completeOwnApps(cmd.Context()), cobra.ShellCompDirectiveNoFileComp
+	}
 	cfg, err := g.load()
 	if err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	return slices.Sorted(maps.Keys(cfg.Apps)), cobra.ShellCompDirectiveNoFileComp
+}
+
+func (g *globals) completeOwnApps(ctx context.Context) []string {
+	d, err := g.openDoor()
+	if err != nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, completionPatience)
+	defer cancel()
+	list, err := d.apps(ctx)
+	if err != nil {
+		return nil
+	}
+	return names(list)
 }

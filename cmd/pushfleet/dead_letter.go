@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -10,7 +9,6 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
 
 	"github.com/pushfleet/pushfleet/stream"
 )
@@ -112,24 +110,6 @@ func (s *selection) choose(args []string, now time.Time) error {
 
 // errEnough ends a reading of dead letters early.
 var errEnough = errors.New("enough")
-
-// withDead opens the dead letters for a command.
-func withDead(ctx context.Context, g *globals, do func(context.Context, *stream.DeadLetters) error) error {
-	cfg, err := g.load()
-	if err != nil {
-		return err
-	}
-	nc, streams, err := connectNATS(ctx, cfg, "dead-letter", zap.NewNop())
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	d, err := streams.DeadLetters(ctx)
-	if err != nil {
-		return err
-	}
-	return do(ctx, d)
-}
 
 func plural(n int, one, many string) string {
 	if n == 1 {

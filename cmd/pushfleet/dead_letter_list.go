@@ -43,7 +43,7 @@ shows them.`,
 			if err := s.read(nil, time.Now()); err != nil {
 				return err
 			}
-			return withDead(cmd.Context(), g, func(ctx context.Context, d *stream.DeadLetters) error {
+			return withDead(cmd.Context(), g, func(ctx context.Context, d letterDesk) error {
 				return listLetters(ctx, d, &s, limit, output, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			})
 		},
@@ -56,12 +56,9 @@ shows them.`,
 }
 
 // listLetters prints letters as they are read: there may be a million.
-func listLetters(ctx context.Context, d *stream.DeadLetters, s *selection, limit int, output string, out, notes io.Writer) error {
-	if err := d.Bound(ctx, &s.Filter); err != nil {
-		return err
-	}
+func listLetters(ctx context.Context, d letterReader, s *selection, limit int, output string, out, notes io.Writer) error {
 	printed := 0
-	err := d.Each(ctx, &s.DeadSelection, func(l *stream.DeadLetter) error {
+	err := d.each(ctx, s, limit, func(l *api.DeadLetter) error {
 		if limit > 0 && printed == limit {
 			return errEnough
 		}
@@ -89,8 +86,8 @@ func listLetters(ctx context.Context, d *stream.DeadLetters, s *selection, limit
 	return nil
 }
 
-func printLetterJSON(out io.Writer, l *stream.DeadLetter, first bool) error {
-	text, err := json.MarshalIndent(api.DeadLetterOf(l, time.Now(), false), "  ", "  ")
+func printLetterJSON(out io.Writer, l *api.DeadLetter, first bool) error {
+	text, err := json.MarshalIndent(l, "  ", "  ")
 	if err != nil {
 		return fmt.Errorf("print: %w", err)
 	}
@@ -105,7 +102,7 @@ func printLetterJSON(out io.Writer, l *stream.DeadLetter, first bool) error {
 }
 
 // printLetterRow prints columns of fixed widths: nothing is held back to align.
-func printLetterRow(out io.Writer, l *stream.DeadLetter, first bool) {
+func printLetterRow(out io.Writer, l *api.DeadLetter, first bool) {
 	const row = "%10v  %-12v  %-19v  %10v  %8v  %-24v  %v\n"
 	if first {
 		fmt.Fprintf(out, row, "NUMBER", "APP", "GIVEN UP", "RECIPIENTS", "ATTEMPTS", "JOB", "REASON")
@@ -114,8 +111,12 @@ func printLetterRow(out io.Writer, l *stream.DeadLetter, first bool) {
 	if l.Recipients > 0 {
 		recipients = strconv.Itoa(l.Recipients)
 	}
-	fmt.Fprintf(out, row, l.Sequence, l.App, l.GivenUp().UTC().Format(time.DateTime), recipients, l.Attempts,
-		printable(cmp.Or(l.Root, l.ID, "-")), shorten(api.HideTokens(l.Reason), stream.DeadCountReason))
+	givenUp := "-"
+	if l.Last != nil {
+		givenUp = l.Last.UTC().Format(time.DateTime)
+	}
+	fmt.Fprintf(out, row, l.Sequence, l.App, givenUp, recipients, l.Attempts,
+		printable(cmp.Or(l.Root, l.ID, "-")), shorten(l.Reason, stream.DeadCountReason))
 }
 
 // shorten cuts text to so many bytes, and leaves what a terminal can show.
@@ -155,15 +156,15 @@ shortened to six digits unless --full is given.`,
 			if err := s.read(args, time.Now()); err != nil {
 				return err
 			}
-			return withDead(cmd.Context(), g, func(ctx context.Context, d *stream.DeadLetters) error {
-				l, err := d.Letter(ctx, s.Sequences[0])
+			return withDead(cmd.Context(), g, func(ctx context.Context, d letterDesk) error {
+				l, err := d.letter(ctx, s.Sequences[0], full)
 				if errors.Is(err, stream.ErrNoLetter) {
 					return fmt.Errorf("there is no dead letter %d: it was redriven or purged, or never there", s.Sequences[0])
 				}
 				if err != nil {
 					return err
 				}
-				return printLetter(cmd.OutOrStdout(), l, full, output)
+				return printLetter(cmd.OutOrStdout(), l, output)
 			})
 		},
 	}
@@ -172,8 +173,7 @@ shortened to six digits unless --full is given.`,
 	return cmd
 }
 
-func printLetter(out io.Writer, l *stream.DeadLetter, full bool, output string) error {
-	shown := api.WholeDeadLetterOf(l, time.Now(), full)
+func printLetter(out io.Writer, shown *api.DeadLetter, output string) error {
 	if output == "json" {
 		return printJSON(out, shown)
 	}
@@ -188,7 +188,7 @@ func printLetter(out io.Writer, l *stream.DeadLetter, full bool, output string) 
 		}
 		return t.Format(time.RFC3339)
 	}
-	line("number", strconv.FormatUint(l.Sequence, 10))
+	line("number", strconv.FormatUint(shown.Sequence, 10))
 	line("app", shown.App)
 	line("reason", shown.Reason)
 	line("subject", shown.Subject)
@@ -213,6 +213,10 @@ func printLetter(out io.Writer, l *stream.DeadLetter, full bool, output string) 
 			fmt.Fprintf(out, "  %s: %s\n", printable(name), printable(value))
 		}
 	}
-	fmt.Fprintf(out, "\nbody, %d bytes:\n%s\n", shown.Bytes, printable(*shown.Body))
+	body := ""
+	if shown.Body != nil {
+		body = *shown.Body
+	}
+	fmt.Fprintf(out, "\nbody, %d bytes:\n%s\n", shown.Bytes, printable(body))
 	return nil
 }

@@ -6,27 +6,19 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/pushfleet/pushfleet/api"
 	"github.com/pushfleet/pushfleet/stream"
 )
-
-// deadTimeout is how long one letter may take once it was begun: an interrupt
-// ends the work between letters, not within one.
-const deadTimeout = 15 * time.Second
 
 // redriving is one run of `dead-letter redrive`.
 type redriving struct {
 	selection
 	rate        int // recipients a second; 0: no bound
 	dryRun, yes bool
-
-	redriver *stream.Redriver
 }
 
 func newDeadLetterRedrive(g *globals) *cobra.Command {
@@ -54,7 +46,7 @@ thousand of them.`,
 			if r.rate < 0 {
 				return usagef("--rate: must be 0 (no bound) or more, got %d", r.rate)
 			}
-			return withDead(cmd.Context(), g, func(ctx context.Context, d *stream.DeadLetters) error {
+			return withDead(cmd.Context(), g, func(ctx context.Context, d letterDesk) error {
 				return r.run(ctx, d, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 			})
 		},
@@ -68,104 +60,53 @@ thousand of them.`,
 	return cmd
 }
 
-func (r *redriving) run(ctx context.Context, d *stream.DeadLetters, in io.Reader, out, progress io.Writer) error {
-	err := d.Bound(ctx, &r.Filter)
+func (r *redriving) run(ctx context.Context, d letterRedriver, in io.Reader, out, progress io.Writer) error {
+	plan, err := d.planRedrive(ctx, &r.selection)
 	if err != nil {
 		return err
 	}
-	if r.redriver, err = d.Redriver(ctx, time.Now()); err != nil {
-		return err
-	}
-	var goes, stays stream.DeadTally
-	total := 0
-	targets := make(map[string]bool)
-	err = d.Each(ctx, &r.DeadSelection, func(l *stream.DeadLetter) error {
-		if why := r.redriver.Refusal(l); why != "" {
-			stays.Add(l, "stays: "+why)
-			return nil
-		}
-		goes.Add(l, api.HideTokens(l.Reason))
-		total += weight(l)
-		if len(targets) < stream.DeadCounts {
-			targets[l.Subject] = true
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	printTally(out, &goes, &stays)
-	for _, note := range r.redriver.Notes(slices.Sorted(maps.Keys(targets))) {
+	printTally(out, plan.rows)
+	for _, note := range plan.notes {
 		fmt.Fprintln(out, "note: "+note)
 	}
-	if goes.Letters == 0 {
+	if plan.letters == 0 {
 		fmt.Fprintln(out, "nothing to redrive")
-		return r.left(&stays)
+		return r.left(plan.stays)
 	}
 	took := ""
 	if r.rate > 0 {
-		took = fmt.Sprintf(", in about %s", paced(total, r.rate).Round(time.Second))
+		took = fmt.Sprintf(", in about %s", paced(plan.weight, r.rate).Round(time.Second))
 	}
-	fmt.Fprintf(out, "%s to redrive%s\n", plural(goes.Letters, "letter", "letters"), took)
+	fmt.Fprintf(out, "%s to redrive%s\n", plural(plan.letters, "letter", "letters"), took)
 	if r.dryRun {
 		return nil
 	}
 	if err := confirm(in, progress, r.yes, "Redrive them?"); err != nil {
 		return err
 	}
-	if err := r.redrive(ctx, d, goes.Letters, out, progress); err != nil {
-		return err
-	}
-	return r.left(&stays)
-}
-
-// left is the error for letters that were meant and stay.
-func (r *redriving) left(stays *stream.DeadTally) error {
-	if stays.Letters == 0 || r.dryRun {
-		return nil
-	}
-	return fmt.Errorf("%s cannot be redriven and stay: see above, and dead-letter purge", plural(stays.Letters, "letter", "letters"))
-}
-
-// redrive redrives what is meant, letter by letter.
-func (r *redriving) redrive(ctx context.Context, d *stream.DeadLetters, total int, out, progress io.Writer) error {
-	b := newBar(progress, total, "redrive", "letters", false)
-	pace := pacer{rate: r.rate}
-	letters, recipients, again := 0, 0, 0
-	err := d.Each(ctx, &r.DeadSelection, func(l *stream.DeadLetter) error {
-		if r.redriver.Refusal(l) != "" {
-			return nil
-		}
-		if err := pace.wait(ctx, weight(l)); err != nil {
-			return err
-		}
-		one, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadTimeout)
-		defer cancel()
-		done, err := r.redriver.Redrive(one, l)
-		if errors.Is(err, stream.ErrNoLetter) {
-			again++ // somebody else was faster
-			b.add(1)
-			return nil
-		}
-		if done.ID != "" {
-			letters, recipients = letters+1, recipients+l.Recipients
-			b.add(1)
-		}
-		if done.Again {
-			again++
-		}
-		return err
-	})
+	b := newBar(progress, plan.letters, "redrive", "letters", false)
+	done, err := d.redrive(ctx, &r.selection, r.rate, b.add)
 	b.finish()
-	fmt.Fprintf(out, "redrove %s to %s", plural(letters, "letter", "letters"), plural(recipients, "recipient", "recipients"))
-	if again > 0 {
-		fmt.Fprintf(out, "; %d of those meant were redriven by somebody else", again)
+	fmt.Fprintf(out, "redrove %s to %s", plural(done.letters, "letter", "letters"), plural(done.recipients, "recipient", "recipients"))
+	if done.again > 0 {
+		fmt.Fprintf(out, "; %d of those meant were redriven by somebody else", done.again)
 	}
 	fmt.Fprintln(out)
 	if err != nil && ctx.Err() != nil {
 		return errors.New("interrupted: what was not redriven stays, and the same command goes on with it")
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return r.left(plan.stays)
+}
+
+// left is the error for letters that were meant and stay.
+func (r *redriving) left(stays int) error {
+	if stays == 0 || r.dryRun {
+		return nil
+	}
+	return fmt.Errorf("%s cannot be redriven and stay: see above, and dead-letter purge", plural(stays, "letter", "letters"))
 }
 
 // weight is what a letter counts against the rate: its recipients, and one where
@@ -210,11 +151,7 @@ func paced(n, rate int) time.Duration {
 }
 
 // printTally prints what is meant, most first.
-func printTally(out io.Writer, tallies ...*stream.DeadTally) {
-	var rows []stream.DeadCount
-	for _, t := range tallies {
-		rows = append(rows, t.Counts()...)
-	}
+func printTally(out io.Writer, rows []stream.DeadCount) {
 	slices.SortStableFunc(rows, func(a, b stream.DeadCount) int { return cmp.Compare(b.Letters, a.Letters) })
 	if len(rows) > 0 {
 		fmt.Fprintf(out, "%10s  %10s  %-12s  %s\n", "LETTERS", "RECIPIENTS", "APP", "REASON")
@@ -244,7 +181,7 @@ func newDeadLetterPurge(g *globals) *cobra.Command {
 				return err
 			}
 			g.about(p.described())
-			return withDead(cmd.Context(), g, func(ctx context.Context, d *stream.DeadLetters) error {
+			return withDead(cmd.Context(), g, func(ctx context.Context, d letterDesk) error {
 				return p.run(ctx, d, cmd.InOrStdin(), cmd.OutOrStdout(), cmd.ErrOrStderr())
 			})
 		},
@@ -257,51 +194,21 @@ func newDeadLetterPurge(g *globals) *cobra.Command {
 	return cmd
 }
 
-func (p *purging) run(ctx context.Context, d *stream.DeadLetters, in io.Reader, out, progress io.Writer) error {
-	if err := d.Bound(ctx, &p.Filter); err != nil {
-		return err
-	}
-	var meant stream.DeadTally
-	last := uint64(0)
-	err := d.Each(ctx, &p.DeadSelection, func(l *stream.DeadLetter) error {
-		meant.Add(l, api.HideTokens(l.Reason))
-		last = max(last, l.Sequence)
-		return nil
-	})
+func (p *purging) run(ctx context.Context, d letterPurger, in io.Reader, out, progress io.Writer) error {
+	plan, err := d.planPurge(ctx, &p.selection)
 	if err != nil {
 		return err
 	}
-	printTally(out, &meant)
-	fmt.Fprintf(out, "%s to delete\n", plural(meant.Letters, "letter", "letters"))
-	if p.dryRun || meant.Letters == 0 {
+	printTally(out, plan.rows)
+	fmt.Fprintf(out, "%s to delete\n", plural(plan.letters, "letter", "letters"))
+	if p.dryRun || plan.letters == 0 {
 		return nil
 	}
 	if err := confirm(in, progress, p.yes, "Delete them, for good?"); err != nil {
 		return err
 	}
-	if len(p.Sequences) == 0 && p.Filter.IsPrefix() {
-		// The server does it at once, instead of a call for each.
-		if err := d.DeleteThrough(ctx, p.Filter.App, last); err != nil {
-			return err
-		}
-		fmt.Fprintf(out, "deleted %s\n", plural(meant.Letters, "letter", "letters"))
-		return nil
-	}
-	b := newBar(progress, meant.Letters, "purge", "letters", false)
-	deleted := 0
-	err = d.Each(ctx, &p.DeadSelection, func(l *stream.DeadLetter) error {
-		one, cancel := context.WithTimeout(context.WithoutCancel(ctx), deadTimeout)
-		defer cancel()
-		was, err := d.Delete(one, l.Sequence)
-		if was {
-			deleted++
-		}
-		b.add(1)
-		if err == nil && ctx.Err() != nil {
-			err = context.Cause(ctx)
-		}
-		return err
-	})
+	b := newBar(progress, plan.letters, "purge", "letters", false)
+	deleted, err := d.purge(ctx, &p.selection, plan, b.add)
 	b.finish()
 	fmt.Fprintf(out, "deleted %s\n", plural(deleted, "letter", "letters"))
 	if err != nil && ctx.Err() != nil {

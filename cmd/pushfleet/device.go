@@ -59,18 +59,12 @@ replaces the old one.`,
 			if r.Kind, err = device.ParseKind(kind); err != nil {
 				return usagef("--kind: %v", err)
 			}
-			return withStore(cmd.Context(), g, *app, func(ctx context.Context, cfg *config.Config, set *store.Store) error {
-				if r.Environment == device.EnvironmentUnset {
-					r.Environment = device.Production
-					if a, ok := cfg.Apps[*app]; ok {
-						r.Environment = a.Environment
-					}
-				}
-				done, err := set.Register(ctx, *app, r)
+			return withDevices(cmd.Context(), g, *app, func(ctx context.Context, devices deviceDesk) error {
+				generation, err := devices.register(ctx, &r)
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(cmd.OutOrStdout(), "registered %s (%s, %s), generation %d\n", r.Token, r.Environment, r.Kind, done.Generation)
+				fmt.Fprintf(cmd.OutOrStdout(), "registered %s (%s, %s), generation %d\n", r.Token, r.Environment, r.Kind, generation)
 				return nil
 			})
 		},
@@ -103,12 +97,19 @@ func newDeviceShow(g *globals, app *string) *cobra.Command {
 			if (len(args) == 1) == (user != "") {
 				return usagef("give a device token or --user")
 			}
-			return withStore(cmd.Context(), g, *app, func(ctx context.Context, _ *config.Config, set *store.Store) error {
-				tokens, err := tokensOf(ctx, set, *app, user, args)
+			var t device.Token
+			if user == "" {
+				var err error
+				if t, err = device.ParseToken(args[0]); err != nil {
+					return usagef("%v", err)
+				}
+			}
+			return withDevices(cmd.Context(), g, *app, func(ctx context.Context, devices deviceDesk) error {
+				list, err := devices.known(ctx, t, user)
 				if err != nil {
 					return err
 				}
-				return showDevices(ctx, set, *app, tokens, output, cmd.OutOrStdout())
+				return printDevices(list, output, cmd.OutOrStdout())
 			})
 		},
 	}
@@ -117,37 +118,7 @@ func newDeviceShow(g *globals, app *string) *cobra.Command {
 	return cmd
 }
 
-func tokensOf(ctx context.Context, set *store.Store, app, user string, args []string) ([]device.Token, error) {
-	if user == "" {
-		t, err := device.ParseToken(args[0])
-		if err != nil {
-			return nil, usagef("%v", err)
-		}
-		return []device.Token{t}, nil
-	}
-	found, err := set.ByUsers(ctx, app, []string{user})
-	if err != nil {
-		return nil, err
-	}
-	var tokens []device.Token
-	for _, e := range found[0] {
-		tokens = append(tokens, e.Token)
-	}
-	return tokens, nil
-}
-
-func showDevices(ctx context.Context, set *store.Store, app string, tokens []device.Token, output string, out io.Writer) error {
-	list := make([]device.Description, 0, len(tokens))
-	for _, t := range tokens {
-		d, ok, err := set.Device(ctx, app, t)
-		if err != nil {
-			return err
-		}
-		if !ok {
-			return fmt.Errorf("device token %s is not known to app %s", t, app)
-		}
-		list = append(list, device.Describe(d))
-	}
+func printDevices(list []device.Description, output string, out io.Writer) error {
 	if output == "json" {
 		enc := json.NewEncoder(out)
 		enc.SetIndent("", "  ")
@@ -192,13 +163,9 @@ func newDeviceRemove(g *globals, app *string) *cobra.Command {
 			if err != nil {
 				return usagef("%v", err)
 			}
-			return withStore(cmd.Context(), g, *app, func(ctx context.Context, _ *config.Config, set *store.Store) error {
-				was, err := set.Delete(ctx, *app, t, device.Deleted)
-				if err != nil {
+			return withDevices(cmd.Context(), g, *app, func(ctx context.Context, devices deviceDesk) error {
+				if err := devices.remove(ctx, t); err != nil {
 					return err
-				}
-				if !was {
-					return fmt.Errorf("device token %s is not known to app %s", t, *app)
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), "removed %s\n", t)
 				return nil

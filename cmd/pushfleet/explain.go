@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -12,6 +13,7 @@ import (
 	"github.com/pushfleet/pushfleet/config"
 	"github.com/pushfleet/pushfleet/device"
 	"github.com/pushfleet/pushfleet/explain"
+	"github.com/pushfleet/pushfleet/internal/remote"
 	"github.com/pushfleet/pushfleet/job"
 	"github.com/pushfleet/pushfleet/store"
 )
@@ -42,6 +44,9 @@ the device is in; a campaign to a file and the jobs of a lane are searched.`,
 			q, err := f.question(time.Now())
 			if err != nil {
 				return err
+			}
+			if g.throughAPI() {
+				return f.ask(cmd.Context(), g, q, cmd.OutOrStdout(), cmd.ErrOrStderr())
 			}
 			return withStore(cmd.Context(), g, f.app, func(ctx context.Context, cfg *config.Config, set *store.Store) error {
 				return f.run(ctx, cfg, set, q, cmd.OutOrStdout(), cmd.ErrOrStderr())
@@ -114,6 +119,43 @@ func (f *explainFlags) run(ctx context.Context, cfg *config.Config, set *store.S
 	if err != nil {
 		return err
 	}
+	return f.print(out, x)
+}
+
+// ask has the API look, which does not search for as long as it takes.
+func (f *explainFlags) ask(ctx context.Context, g *globals, q *explain.Question, out, talk io.Writer) error {
+	d, err := g.openDoor()
+	if err != nil {
+		return err
+	}
+	query := make(url.Values)
+	for name, value := range map[string]string{"campaign": q.Campaign, "job": q.Job, "user": q.User, "install": q.Install} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	if !q.Token.IsZero() {
+		query.Set("token", q.Token.Hex())
+	}
+	if q.Job != "" {
+		query.Set("lane", q.Lane.String())
+		query.Set("since", f.since.String())
+	}
+	var x explain.Explanation
+	err = d.get(ctx, &x, query, inApp(q.App, "explain")...)
+	if remote.Is(err, "unknown_campaign") {
+		return noCampaign(q.App, q.Campaign)
+	}
+	if err != nil {
+		return err
+	}
+	if until := x.SearchedUntil; until != nil {
+		fmt.Fprintf(talk, "the search took too long and ended %s: what was told later is not in it; a smaller --since begins later, and --config searches it all\n", explain.Instant(*until))
+	}
+	return f.print(out, &x)
+}
+
+func (f *explainFlags) print(out io.Writer, x *explain.Explanation) error {
 	if f.output == "json" {
 		return printJSON(out, x)
 	}

@@ -14,13 +14,10 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
 	"golang.org/x/term"
 
-	"github.com/pushfleet/pushfleet/config"
 	"github.com/pushfleet/pushfleet/job"
 	"github.com/pushfleet/pushfleet/overview"
-	"github.com/pushfleet/pushfleet/stream"
 )
 
 func newFleetShow(g *globals) *cobra.Command {
@@ -31,9 +28,10 @@ func newFleetShow(g *globals) *cobra.Command {
 		Short: "Show what the fleet does now",
 		Long: `fleet shows the workers and what each does, how fast the fleet sends, what waits,
 devices and fuses, and why something is not sent. It listens to the workers and asks
-JetStream and Redis; the API tells the same at /v1/fleet.
+JetStream and Redis, or the API (--server), which tells the same.
 
-Rates and times are of the last 5 seconds; P50 and P99 are how long APNs takes to answer.`,
+Rates and times are of the last 5 seconds; P50 and P99 are how long APNs takes to answer.
+With --watch it shows all anew every second; with --output json too, an object a line.`,
 		Example: "  pushfleet fleet\n  pushfleet fleet --watch\n  pushfleet fleet --app shop --output json",
 		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -44,79 +42,51 @@ Rates and times are of the last 5 seconds; P50 and P99 are how long APNs takes t
 		},
 	}
 	cmd.Flags().StringVar(&app, "app", "", "only this app (default: all)")
-	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json; with --watch an object a line")
+	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
 	cmd.Flags().BoolVarP(&watch, "watch", "w", false, "show it every second, until interrupted")
 	return cmd
 }
 
 func runFleetShow(ctx context.Context, g *globals, app, output string, watch bool, out io.Writer) error {
-	cfg, err := g.load()
-	if err != nil {
-		return err
-	}
-	mine := func(string) bool { return true }
-	if app != "" {
-		if err := knownApp(cfg, app); err != nil {
-			return err
+	return withFleet(ctx, g, app, func(ctx context.Context, desk fleetDesk) error {
+		if watch {
+			return watchFleet(ctx, desk, output, out)
 		}
-		mine = func(name string) bool { return name == app }
-	}
-	nc, streams, err := connectNATS(ctx, cfg, "fleet", zap.NewNop())
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	set, client, err := connectRedis(cfg.Redis)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	view := newOverview(func() map[string]config.App { return cfg.Apps }, func() (*stream.Streams, error) { return streams, nil }, set, zap.NewNop())
-	defer view.Close()
-	if !watch {
-		f, err := view.Fleet(ctx)
+		f, err := desk.fleet(ctx)
 		if err != nil {
 			return err
 		}
-		return printFleet(out, f.Of(mine), output)
-	}
-	return watchFleet(ctx, view, mine, output, out)
+		return printFleet(out, f, output)
+	})
 }
 
 // watchFleet shows each picture until ctx ends.
-func watchFleet(ctx context.Context, view *overview.Watcher, mine func(string) bool, output string, out io.Writer) error {
-	follower, err := view.Follow()
-	if err != nil {
-		return err
-	}
-	defer follower.Close()
+func watchFleet(ctx context.Context, desk fleetDesk, output string, out io.Writer) error {
 	file, ok := out.(*os.File)
 	redraw := ok && output != "json" && term.IsTerminal(int(file.Fd()))
-	for {
-		f, _, err := follower.Next(ctx)
-		if ctx.Err() != nil {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	err := desk.follow(ctx, func(f *overview.Fleet) (err error) {
 		switch {
 		case output == "json":
-			err = json.NewEncoder(out).Encode(f.Of(mine))
+			err = json.NewEncoder(out).Encode(f)
 		case redraw:
 			var page strings.Builder // at once, so that it does not flicker
-			if err = printFleet(&page, f.Of(mine), output); err == nil {
+			if err = printFleet(&page, f, output); err == nil {
 				_, err = fmt.Fprint(out, "\x1b[H\x1b[2J", page.String())
 			}
 		default:
-			if err = printFleet(out, f.Of(mine), output); err == nil {
+			if err = printFleet(out, f, output); err == nil {
 				_, err = fmt.Fprintln(out)
 			}
 		}
 		if err != nil {
 			return fmt.Errorf("print fleet: %w", err)
 		}
+		return nil
+	})
+	if ctx.Err() != nil {
+		return nil //nolint:nilerr // whoever watches leaves
 	}
+	return err
 }
 
 func printFleet(out io.Writer, f *overview.Fleet, output string) error {

@@ -11,13 +11,9 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
 
 	"github.com/pushfleet/pushfleet/api"
-	"github.com/pushfleet/pushfleet/config"
 	"github.com/pushfleet/pushfleet/device"
-	"github.com/pushfleet/pushfleet/feedback"
-	"github.com/pushfleet/pushfleet/stream"
 )
 
 func newFuse(g *globals) *cobra.Command {
@@ -45,34 +41,17 @@ func newFuseList(g *globals) *cobra.Command {
 			if err := oneOfOutputs(output); err != nil {
 				return err
 			}
-			cfg, err := g.load()
-			if err != nil {
-				return err
-			}
-			nc, streams, err := connectNATS(cmd.Context(), cfg, "fuse", zap.NewNop())
-			if err != nil {
-				return err
-			}
-			defer nc.Close()
-			fuses, err := streams.Fuses(cmd.Context())
-			if err != nil {
-				return err
-			}
-			return printFuses(fusesOf(cfg, fuses), output, cmd.OutOrStdout())
+			return withFuses(cmd.Context(), g, func(ctx context.Context, fuses fuseDesk) error {
+				list, err := fuses.list(ctx)
+				if err != nil {
+					return err
+				}
+				return printFuses(list, output, cmd.OutOrStdout())
+			})
 		},
 	}
 	cmd.Flags().StringVarP(&output, "output", "o", "table", "table or json")
 	return cmd
-}
-
-// fusesOf returns a fuse for each app and environment that is configured, and
-// whatever else has tripped before.
-func fusesOf(cfg *config.Config, entries []stream.Fuse) []api.Fuse {
-	apps := make(map[string]device.Environment, len(cfg.Apps))
-	for name, app := range cfg.Apps {
-		apps[name] = app.Environment
-	}
-	return api.FusesOf(entries, apps)
 }
 
 func printFuses(list []api.Fuse, output string, out io.Writer) error {
@@ -126,37 +105,21 @@ func resetFuse(ctx context.Context, g *globals, app, environment string, out io.
 	if err != nil {
 		return usagef("--environment: %v", err)
 	}
-	cfg, err := g.load()
-	if err != nil {
-		return err
-	}
-	if err := knownApp(cfg, app); err != nil {
-		return err
-	}
-	if env == device.EnvironmentUnset {
-		env = cfg.Apps[app].Environment
-	}
-	g.about(env.String())
-	nc, streams, err := connectNATS(ctx, cfg, "fuse", zap.NewNop())
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	set, client, err := connectRedis(cfg.Redis)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	fuse := feedback.NewFuse(feedback.FuseConfig{Streams: streams, Store: set, Name: "fuse reset"})
-	was, err := fuse.Reset(ctx, app, env, operator())
-	if err != nil {
-		return err
-	}
-	if !was {
-		return fmt.Errorf("the fuse of %s, %s is not tripped", app, env)
-	}
-	fmt.Fprintf(out, "reset the fuse of %s, %s\n", app, env)
-	return nil
+	return withFuses(ctx, g, func(ctx context.Context, fuses fuseDesk) error {
+		if env, err = fuses.environment(ctx, app, env); err != nil {
+			return err
+		}
+		g.about(env.String())
+		was, err := fuses.reset(ctx, app, env)
+		if err != nil {
+			return err
+		}
+		if !was {
+			return fmt.Errorf("the fuse of %s, %s is not tripped", app, env)
+		}
+		fmt.Fprintf(out, "reset the fuse of %s, %s\n", app, env)
+		return nil
+	})
 }
 
 // operator names who runs the command, for those who read it later.

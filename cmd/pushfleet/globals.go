@@ -24,6 +24,7 @@ type globals struct {
 	configPath string
 	logLevel   string
 	logFormat  string
+	server     serverFlags
 
 	// For the audit log; see about. app is for where no flag tells.
 	app, object string
@@ -33,6 +34,7 @@ type globals struct {
 func (g *globals) register(root *cobra.Command) {
 	f := root.PersistentFlags()
 	f.StringVarP(&g.configPath, "config", "c", "", "configuration file (default: $PUSHFLEET_CONFIG, else none)")
+	g.server.register(f)
 	f.StringVar(&g.logLevel, "log-level", "", "debug, info, warn or error (default: as configured, else info)")
 	f.StringVar(&g.logFormat, "log-format", "", "console or json (default: as configured, else console)")
 }

@@ -10,11 +10,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
 
 	"github.com/pushfleet/pushfleet/api"
-	"github.com/pushfleet/pushfleet/config"
-	"github.com/pushfleet/pushfleet/store"
 )
 
 func newKey(g *globals) *cobra.Command {
@@ -49,25 +46,19 @@ campaigns, read (read everything), admin (all of these).`,
 			if err := oneOfOutputs(output); err != nil {
 				return err
 			}
-			text, record, err := api.NewKey(cfg, time.Now())
-			if err != nil {
+			if err := cfg.Validate(); err != nil {
 				return usagef("%v", err)
 			}
-			return withKeys(cmd.Context(), g, func(ctx context.Context, conf *config.Config, set *store.Store) error {
-				for _, app := range cfg.Apps {
-					if err := knownApp(conf, app); err != nil {
-						return err
-					}
-				}
-				g.about(record.ID, zap.String("name", record.Name), zap.Strings("scopes", record.Scopes), zap.Strings("apps", record.Apps), zap.Bool("all_apps", record.AllApps))
-				if err := set.CreateAPIKey(ctx, record); err != nil {
+			return withKeys(cmd.Context(), g, func(ctx context.Context, keys keyDesk) error {
+				made, err := keys.create(ctx, &cfg)
+				if err != nil {
 					return err
 				}
 				if output == "json" {
-					return printJSON(cmd.OutOrStdout(), api.CreatedKey{APIKey: api.APIKeyOf(&record), Key: text})
+					return printJSON(cmd.OutOrStdout(), made)
 				}
-				fmt.Fprintln(cmd.OutOrStdout(), text)
-				fmt.Fprintf(cmd.ErrOrStderr(), "created API key %s; it is not shown again\n", record.ID)
+				fmt.Fprintln(cmd.OutOrStdout(), made.Key)
+				fmt.Fprintf(cmd.ErrOrStderr(), "created API key %s; it is not shown again\n", made.ID)
 				return nil
 			})
 		},
@@ -92,11 +83,10 @@ func newKeyList(g *globals) *cobra.Command {
 			if err := oneOfOutputs(output); err != nil {
 				return err
 			}
-			return withKeys(cmd.Context(), g, func(ctx context.Context, _ *config.Config, set *store.Store) error {
-				keys, err := set.APIKeys(ctx)
-				list := make([]api.APIKey, len(keys))
-				for i := range keys {
-					list[i] = api.APIKeyOf(&keys[i])
+			return withKeys(cmd.Context(), g, func(ctx context.Context, keys keyDesk) error {
+				list, err := keys.list(ctx)
+				if list == nil && err != nil {
+					return err
 				}
 				if output == "json" {
 					if printErr := printJSON(cmd.OutOrStdout(), list); printErr != nil {
@@ -125,8 +115,8 @@ func newKeyRevoke(g *globals) *cobra.Command {
 			id := strings.TrimPrefix(args[0], "pf_")
 			id, _, _ = strings.Cut(id, "_")
 			g.about(id)
-			return withKeys(cmd.Context(), g, func(ctx context.Context, _ *config.Config, set *store.Store) error {
-				ok, err := set.RevokeAPIKey(ctx, id, time.Now())
+			return withKeys(cmd.Context(), g, func(ctx context.Context, keys keyDesk) error {
+				ok, err := keys.revoke(ctx, id)
 				if err != nil {
 					return err
 				}
@@ -138,20 +128,6 @@ func newKeyRevoke(g *globals) *cobra.Command {
 			})
 		},
 	}
-}
-
-// withKeys opens Redis for a command.
-func withKeys(ctx context.Context, g *globals, do func(context.Context, *config.Config, *store.Store) error) error {
-	cfg, err := g.load()
-	if err != nil {
-		return err
-	}
-	set, client, err := connectRedis(cfg.Redis)
-	if err != nil {
-		return err
-	}
-	defer client.Close()
-	return do(ctx, cfg, set)
 }
 
 func printKeys(out io.Writer, keys []api.APIKey) {

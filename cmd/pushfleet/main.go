@@ -84,14 +84,17 @@ jobs to NATS JetStream, a fleet of identical workers sends them to APNs, and wha
 APNs answers keeps the set of device tokens in Redis true.`,
 		Example: `  pushfleet demo                       # everything in one process, nothing to install
   pushfleet worker --config fleet.yaml # take jobs and send
-  pushfleet send --app shop --token 8f3a… --title "Shipped"`,
+  pushfleet send --app shop --token 8f3a… --title "Shipped"
+  pushfleet send --server https://push.example.com --api-key-file key --app shop --user ada --title "Hi"`,
 		Version:       version,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
+	root.SetFlagErrorFunc(flagError)
 	root.SetVersionTemplate("pushfleet {{.Version}}\n")
 	g := &globals{}
 	g.register(root)
+	root.PersistentPreRunE = func(cmd *cobra.Command, _ []string) error { return g.decide(cmd) }
 	root.AddCommand(
 		newDemo(g), newDev(g), newWorker(g), newAPI(g), newSim(g), newSend(g), newDevice(g), newKey(g), newFuse(g), newCampaign(g), newExplain(g), newDeadLetter(g), newFleetShow(g),
 		newDoctor(g), newBench(), newConfig(g), newSchema(), newProbe(), newVersion(),

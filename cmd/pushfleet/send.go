@@ -1,17 +1,16 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.uber.org/zap"
 
 	"github.com/pushfleet/pushfleet/config"
 	"github.com/pushfleet/pushfleet/device"
 	"github.com/pushfleet/pushfleet/job"
-	"github.com/pushfleet/pushfleet/producer"
 )
 
 // sendFlags describe one job on the command line.
@@ -40,12 +39,14 @@ no jobs are told, the others are published, and it fails in the end. Jobs with a
 be published again: each is sent once.
 
 With --wait it follows what becomes of each recipient, and fails unless APNs accepts
-all. It needs no more rights in NATS than to publish jobs and, to wait, to read outcomes.`,
+all. It needs no more rights in NATS than to publish jobs and, to wait, to read outcomes;
+through the API (--server) an API key with the scopes send and, to wait, read.`,
 		Example: `  pushfleet send --app shop --token 8f3a…  --title Shipped --body "Order 4711 is on its way"
   pushfleet send --app shop --user ada --badge 3 --lane bulk
   pushfleet send --app shop --file job.json
   pushfleet send --app shop --user ada --title Hi --wait
   pushfleet send --app shop --lane bulk --file jobs.ndjson --wait --timeout 10m --output json
+  pushfleet send --server https://push.example.com --api-key-file key --app shop --file jobs.ndjson
   echo '{"to":{"users":["ada"]},"notification":{"title":"Hi"}}' | pushfleet send --app shop -`,
 		Args: func(_ *cobra.Command, args []string) error {
 			if len(args) > 1 || len(args) == 1 && args[0] != "-" {
@@ -147,32 +148,13 @@ func (f *sendFlags) run(cmd *cobra.Command, g *globals) error {
 	} else if j, err = f.job(cmd); err != nil {
 		return err
 	}
-	cfg, err := g.load()
-	if err != nil {
-		return err
-	}
-	if err := knownApp(cfg, f.app); err != nil {
-		return err
-	}
-	nc, err := dialNATS(ctx, cfg, "send", zap.NewNop())
-	if err != nil {
-		return err
-	}
-	defer nc.Close()
-	p, err := producer.New(ctx, nc)
-	if err != nil {
-		return err
-	}
-	ctx, end, err := traceCommand(ctx, cfg, "send", "pushfleet send")
-	if err != nil {
-		return err
-	}
-	defer end()
-	s := &sending{flags: f, lane: lane, producer: p, out: cmd.OutOrStdout(), talk: cmd.ErrOrStderr()}
-	if many != nil {
-		return s.many(ctx, many)
-	}
-	return s.one(ctx, j)
+	return withJobs(ctx, g, f.app, lane, func(ctx context.Context, desk jobDesk) error {
+		s := &sending{flags: f, lane: lane, desk: desk, out: cmd.OutOrStdout(), talk: cmd.ErrOrStderr()}
+		if many != nil {
+			return s.many(ctx, many)
+		}
+		return s.one(ctx, j)
+	})
 }
 
 // knownApp refuses an app that the configuration does not have, if it has any:

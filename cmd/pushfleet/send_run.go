@@ -8,6 +8,7 @@ import (
 	"io"
 	"text/tabwriter"
 
+	"github.com/pushfleet/pushfleet/device"
 	"github.com/pushfleet/pushfleet/job"
 	"github.com/pushfleet/pushfleet/producer"
 )
@@ -22,7 +23,7 @@ const sendShown = 10
 type sending struct {
 	flags     *sendFlags
 	lane      job.Lane
-	producer  *producer.Producer
+	desk      jobDesk
 	out, talk io.Writer
 
 	stored, before, failed int
@@ -53,7 +54,7 @@ type sentRecipient struct {
 
 // one publishes one job.
 func (s *sending) one(ctx context.Context, j *job.Job) error {
-	r, err := s.producer.Enqueue(ctx, s.flags.app, s.lane, j)
+	r, err := s.desk.enqueue(ctx, j)
 	if err != nil {
 		return err
 	}
@@ -122,7 +123,7 @@ func (s *sending) many(ctx context.Context, lines *jobLines) error {
 
 // batch publishes jobs that stand in lines of those numbers.
 func (s *sending) batch(ctx context.Context, numbers []int, jobs []*job.Job) error {
-	receipts, err := s.producer.EnqueueBatch(ctx, s.flags.app, s.lane, jobs)
+	receipts, err := s.desk.enqueueBatch(ctx, jobs)
 	var failed *producer.BatchError
 	if err != nil && !errors.As(err, &failed) {
 		return err
@@ -177,20 +178,20 @@ func (s *sending) follow(ctx context.Context, receipts []producer.Receipt) error
 	}
 	good := true
 	var waited error
-	for final, err := range s.producer.WaitAll(ctx, receipts) {
+	for final, err := range s.desk.wait(ctx, receipts) {
 		if err != nil {
 			waited = err
 		}
-		good = good && final.Accepted()
+		good = good && final.accepted()
 		if s.flags.output == "json" {
-			if err := s.print(sentFinal(&final)); err != nil {
+			if err := s.print(final); err != nil {
 				return err
 			}
 			continue
 		}
 		for i := range final.Recipients {
 			r := &final.Recipients[i]
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", printable(final.Receipt.ID), printable(recipientName(r)), r.Result, printable(r.Reason))
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\n", printable(final.ID), printable(r.name()), r.Result, printable(r.Reason))
 		}
 		if err := w.Flush(); err != nil {
 			return fmt.Errorf("print: %w", err)
@@ -206,23 +207,25 @@ func (s *sending) follow(ctx context.Context, receipts []producer.Receipt) error
 	}
 }
 
-func sentFinal(f *producer.Final) sent {
-	done := sent{ID: f.Receipt.ID, Sequence: f.Receipt.Sequence, Duplicate: f.Receipt.Duplicate, Complete: &f.Complete}
-	for _, r := range f.Recipients {
-		one := sentRecipient{User: r.User, Install: r.Install, Result: r.Result, Reason: r.Reason, Status: r.Status}
-		if !r.DeviceToken.IsZero() {
-			one.Token = r.DeviceToken.Hex()
+// accepted reports whether APNs has accepted the notifications to all recipients.
+func (s *sent) accepted() bool {
+	for i := range s.Recipients {
+		if s.Recipients[i].Result != job.Accepted {
+			return false
 		}
-		done.Recipients = append(done.Recipients, one)
 	}
-	return done
+	return s.Complete != nil && *s.Complete && len(s.Recipients) > 0
 }
 
-// recipientName names a recipient; a device token is cut.
-func recipientName(r *job.Recipient) string {
+// name names a recipient; a device token is cut.
+func (r *sentRecipient) name() string {
 	switch {
-	case !r.DeviceToken.IsZero():
-		return r.DeviceToken.String()
+	case r.Token != "":
+		t, err := device.ParseToken(r.Token)
+		if err != nil {
+			return "-"
+		}
+		return t.String()
 	case r.User != "":
 		return "user " + r.User
 	case r.Install != "":
