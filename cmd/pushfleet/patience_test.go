@@ -41,7 +41,7 @@ func TestPatiently(t *testing.T) {
 			}
 			return nil
 		}, 4, 1750 * time.Millisecond, nil, ""}, // 250 ms, 500 ms, 1 s
-		{"never", 30 * time.Second, 0, func(int) error { return errElects }, 10, 30 * time.Second, errElects, "tried for 30s (worker.start_timeout): no leader"},
+		{"never", 30 * time.Second, 0, func(int) error { return errElects }, 11, 30 * time.Second, errElects, "tried for 30s (worker.start_timeout): no leader"},
 		{"one try", 0, 0, func(int) error { return errElects }, 1, 0, errElects, "no leader"},
 		{"waiting does not help", time.Minute, 0, func(int) error { return tooOld }, 1, 0, stream.ErrTooOld, tooOld.Error()},
 		{"told to stop", time.Hour, 2 * time.Second, func(int) error { return errElects }, 4, 2 * time.Second, context.Canceled, "context canceled"},
