@@ -19,21 +19,39 @@ import (
 // progress is [worker.Progress], which has a method of its name.
 type progress = worker.Progress
 
-// recalls counts what is found out about messages that are delivered again: how many
-// are handed back with a time to try them again, and of how many it is read when that is.
+// recalls notes what is found out about messages that are delivered again: which are
+// handed back with a time to try them again, and of which it is read when that is. Each
+// counts once: JetStream may hand one out twice while another one still waits.
 type recalls struct {
 	progress
-	back, read atomic.Int64
+	back, read ranges
 }
 
 func (r *recalls) HandBack(ctx context.Context, k store.JobKey, b store.HandBack) error {
-	defer r.back.Add(1)
+	defer r.back.add(k)
 	return r.progress.HandBack(ctx, k, b)
 }
 
 func (r *recalls) Progress(ctx context.Context, keys []store.JobKey) ([]store.Progress, error) {
-	defer r.read.Add(int64(len(keys)))
+	defer r.read.add(keys...)
 	return r.progress.Progress(ctx, keys)
+}
+
+// ranges is a set of them. The zero value is empty; it is safe for concurrent use.
+type ranges struct{ keys sync.Map }
+
+func (r *ranges) add(keys ...store.JobKey) {
+	for _, k := range keys {
+		r.keys.Store(k, true)
+	}
+}
+
+func (r *ranges) len() (n int) {
+	r.keys.Range(func(any, any) bool {
+		n++
+		return true
+	})
+	return n
 }
 
 // moved is a time of day that is set.
@@ -118,19 +136,19 @@ func TestLocalTimeAroundTheWorld(t *testing.T) {
 				t.Fatal(err)
 			}
 			var st campaign.Status
-			looked := func(n *atomic.Int64) {
+			looked := func(set *ranges) {
 				t.Helper()
 				f.eventually("all ranges to be looked at", func() (string, bool) {
 					st, err = f.js.Campaign(f.ctx, "shop", "l")
-					n := n.Load()
-					return fmt.Sprintf("%d of %d, %v", n, st.Ranges, err), err == nil && st.Expanded && n >= int64(st.Ranges)
+					n := set.len()
+					return fmt.Sprintf("%d of %d, %v", n, st.Ranges, err), err == nil && st.Expanded && n == st.Ranges
 				})
 			}
 			looked(&again.back)
 			for i, now := range instants[:len(instants)-1] {
 				clk.unix.Store(now.Unix())
-				again.back.Store(0)
-				again.read.Store(0)
+				again.back.keys.Clear()
+				again.read.keys.Clear()
 				f.handOutAgain("l")
 				if i%2 == 0 {
 					looked(&again.read) // a second too early for all
