@@ -77,9 +77,12 @@ images: ## release: the image for linux/amd64 and linux/arm64 (needs docker buil
 check-release: ## see that equal sources make equal bytes, and what is in them (FRESH=1 without a cache)
 	cd deploy/release && go test -timeout 30m ./... $(if $(FRESH),-fresh)
 
+# The longest first, or one of them runs alone at the end.
+PACKAGES := ./cmd/... ./worker ./feedback ./store ./...
+
 .PHONY: test
 test: ## all tests, with the race detector
-	go test -race -timeout $(TEST_TIMEOUT) ./...
+	go test -race -timeout $(TEST_TIMEOUT) $(PACKAGES)
 
 # Each run prints its seed; SEED=n repeats its faults. PREVIOUS=rev runs half of
 # the workers from that revision.
