@@ -27,6 +27,10 @@ const (
 	registerTimeout = 10 * time.Second
 	registerFor     = stream.DeviceAckWait - 5*time.Second
 	redelivered     = stream.DeviceAckWait + 5*time.Second
+	// againSilent is how often nothing must come, with againPause between, before all
+	// that is delivered again is taken to be there.
+	againSilent = 4
+	againPause  = 50 * time.Millisecond
 	// unknownFor is how long changes for an app that nobody knows are kept: it may be
 	// on its way.
 	unknownFor = time.Minute
@@ -113,7 +117,7 @@ func (r *Registrar) Run(ctx context.Context) error {
 			pause(ctx, redelivered)
 			continue
 		}
-		messages, err := fetch(consumer, idle)
+		messages, err := fetch(ctx, consumer, idle)
 		if err != nil && ctx.Err() == nil {
 			r.log.Warn("cannot fetch device changes", zap.Error(err))
 			pause(ctx, recordPause)
@@ -139,8 +143,9 @@ func (r *Registrar) Run(ctx context.Context) error {
 
 // fetch waits for one message where there was none, and takes what is there
 // where there was one. What is delivered again comes before anything new, but in
-// any order (tried): so it is taken whole.
-func fetch(c *stream.Consumer, idle bool) ([]*stream.Message, error) {
+// any order (tried), and not all of it at once: so it is taken until something new
+// comes, or nothing for a while. What came later would be applied after what is newer.
+func fetch(ctx context.Context, c *stream.Consumer, idle bool) ([]*stream.Message, error) {
 	var messages []*stream.Message
 	var err error
 	if idle {
@@ -151,10 +156,14 @@ func fetch(c *stream.Consumer, idle bool) ([]*stream.Message, error) {
 	} else {
 		messages, err = c.Take(registerBatch)
 	}
-	for again := messages; err == nil && len(again) > 0 && again[len(again)-1].Deliveries > 1; {
+	for silent := 0; err == nil && silent < againSilent && len(messages) > 0 && messages[len(messages)-1].Deliveries > 1; {
+		var again []*stream.Message
 		if again, err = c.Take(registerBatch); len(again) > 0 {
-			messages = append(messages, again...)
+			messages, silent = append(messages, again...), 0
+			continue
 		}
+		silent++
+		pause(ctx, againPause)
 	}
 	return messages, err
 }
